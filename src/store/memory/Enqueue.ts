@@ -1,0 +1,89 @@
+/**
+ * Inserting jobs into the in-memory table: idempotent per id, one holder per unique key in scope, attempts numbered on
+ * from what the log knows of the id. Refuses what Postgres would refuse, job by job.
+ */
+import { StoreError } from "../../JobError.ts"
+import type { EnqueueOutcome, NewJob } from "../JobStoreDriver.ts"
+import type { JobRow } from "./JobRow.ts"
+import type { JobTable } from "./JobTable.ts"
+import { refusedJson, refusedText, sameJson } from "./Storable.ts"
+
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
+/** Builds the error of data that cannot be stored: what, of which job, why. Never the data. */
+export const refused = (operation: string, id: string, what: string, why: string): StoreError =>
+  new StoreError({
+    reason: "Refused",
+    operation,
+    message: `the ${what} of job ${id} cannot be stored: ${why}`
+  })
+
+/** Inserts the jobs that can be. Answers in order. */
+export const enqueue = (table: JobTable, now: number, jobs: ReadonlyArray<NewJob>): ReadonlyArray<EnqueueOutcome> =>
+  jobs.map((job) => enqueueOne(table, now, job))
+
+const enqueueOne = (table: JobTable, now: number, job: NewJob): EnqueueOutcome => {
+  const error = refusal(job)
+  if (error !== undefined) return { _tag: "Refused", error }
+  const known = table.get(job.id)
+  if (known !== undefined) {
+    return known.job.type === job.type && sameJson(known.job.payload, job.payload)
+      ? { _tag: "Duplicate", id: job.id }
+      : { _tag: "IdConflict" }
+  }
+  const holder = job.key === undefined ? undefined : table.holder(job.type, job.key)
+  if (holder !== undefined) return { _tag: "Duplicate", id: holder.job.id }
+  table.insert(newRow(job, now, job.freshId ? 0 : (table.attempts(job.id).at(-1)?.attempt ?? 0)))
+  return { _tag: "Inserted" }
+}
+
+const newRow = (job: NewJob, now: number, attempt: number): JobRow => {
+  const runAt = job.runAt ?? now + job.delay
+  return {
+    job: { ...job, retryDelays: [...job.retryDelays], tags: [...job.tags] },
+    enqueuedAt: now,
+    status: "queued",
+    runAt,
+    publishAt: job.hinted ? runAt + job.publishIn : undefined,
+    publications: 0,
+    attempt,
+    failures: 0,
+    crashes: 0,
+    interruptions: 0,
+    snoozes: 0,
+    retryFrom: 0,
+    crashFrom: 0,
+    fence: 0,
+    owner: undefined,
+    timeoutAt: undefined,
+    overranAt: undefined,
+    progress: undefined,
+    progressAt: undefined,
+    cancelRequestedAt: undefined,
+    startedAt: undefined,
+    finishedAt: undefined,
+    result: undefined,
+    error: undefined
+  }
+}
+
+const refusal = (job: NewJob): StoreError | undefined => {
+  const no = (what: string, why: string | undefined) =>
+    why === undefined ? undefined : refused("enqueue", job.id, what, why)
+  return (
+    no("id", uuid.test(job.id) ? undefined : "it is not a UUID") ??
+    no("type", refusedText(job.type)) ??
+    no("queue", refusedText(job.queue)) ??
+    no(
+      "priority",
+      Number.isInteger(job.priority) && job.priority >= 0 && job.priority <= 9 ? undefined : "it is not one of 0 … 9"
+    ) ??
+    no("unique key", job.key === undefined ? undefined : refusedText(job.key)) ??
+    no(
+      "tags",
+      job.tags.map(refusedText).find((why) => why !== undefined)
+    ) ??
+    no("payload", refusedJson(job.payload)) ??
+    no("metadata", job.metadata === undefined ? undefined : refusedJson(job.metadata))
+  )
+}
