@@ -1,0 +1,169 @@
+/**
+ * LISTEN and NOTIFY for the Postgres broker, on sessions of its own: a listener that starts with the first consumer and
+ * comes back after every drop, and a notifier that sends what piled up, never more often than the throttle allows.
+ * No job needs it in order to run; a notification that is lost costs one poll.
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+
+/** The bell between processes. */
+export interface PostgresBell {
+  /** Adds queues to the next notification. Never waits, never fails. */
+  readonly ring: (queues: Iterable<string>) => void
+  /** Starts to listen, once; answers at once. */
+  readonly listen: Effect.Effect<void>
+  /** Why other processes are not heard at the moment, in sentences. */
+  readonly problems: Effect.Effect<ReadonlyArray<string>>
+}
+
+/** What a bell needs. */
+export interface Options {
+  /** The client whose settings the own sessions are made from; undefined when the ambient one is not a `PgClient`. */
+  readonly client: PgClient.PgClient | undefined
+  readonly channel: string
+  /** Least time between two notifications, in milliseconds. */
+  readonly throttle: number
+  /** Called with the queues that another process rang for, or with undefined when any queue may have been rung. */
+  readonly heard: (queues: ReadonlyArray<string> | undefined) => void
+}
+
+/** Neither listens nor notifies. */
+export const silent: PostgresBell = { ring: () => undefined, listen: Effect.void, problems: Effect.succeed([]) }
+
+/** Postgres refuses payloads of 8,000 bytes. */
+const MAX_PAYLOAD = 7_900
+const MAX_BACKOFF = 30_000
+const PROBE_WAIT = 5_000
+
+/** The sender, then the queues. Anything else on the channel (`NOTIFY polyqueue` by hand) rings for every queue. */
+const Payload = Schema.fromJsonString(Schema.Array(Schema.String))
+const decodePayload = Schema.decodeUnknownOption(Payload)
+
+const encodePayload = (sender: string, queues: ReadonlyArray<string>): string => {
+  const payload = JSON.stringify([sender, ...queues])
+  return new TextEncoder().encode(payload).length > MAX_PAYLOAD ? "" : payload
+}
+
+/** Makes the bell; its fibers and sessions end with the scope. */
+export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<PostgresBell, never, Scope.Scope> {
+  if (options.client === undefined) {
+    const problem = "Other processes are not heard: the SQL client is not a PgClient. Jobs are found by polling."
+    yield* Effect.logWarning(problem)
+    return { ...silent, problems: Effect.succeed([problem]) }
+  }
+  // Sessions open when first used and close when idle: a process that only enqueues never holds a listening one
+  const settings = {
+    ...options.client.config,
+    multiplex: false,
+    minConnections: 0,
+    maxConnections: 2,
+    applicationName: "polyqueue doorbell"
+  }
+  const own = yield* PgClient.make(settings).pipe(
+    Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make),
+    Effect.orDie // a pool without a minimum connects to nothing here
+  )
+  const scope = yield* Effect.scope
+  const sender = globalThis.crypto.randomUUID()
+  const problems = new Map<"listen" | "notify", string>()
+  const pending = new Set<string>()
+  const wake = Latch.makeUnsafe(false)
+  let listening = false
+  let failures = 0
+
+  /** Warns when the trouble begins, not each time it is met. */
+  const trouble = Effect.fnUntraced(function* (where: "listen" | "notify", what: string, cause?: Cause.Cause<unknown>) {
+    if (!problems.has(where)) yield* Effect.logWarning(what, ...(cause === undefined ? [] : [cause]))
+    problems.set(where, what)
+  })
+
+  const heardSelf = Latch.makeUnsafe(false)
+
+  /** A pooler in transaction mode confirms LISTEN and delivers nothing: ring ourselves, and see whether it arrives. */
+  const probe = Effect.gen(function* () {
+    heardSelf.closeUnsafe()
+    yield* own.notify(options.channel, encodePayload(sender, []))
+    if (Option.isSome(yield* Effect.timeoutOption(heardSelf.await, PROBE_WAIT))) return
+    yield* trouble(
+      "listen",
+      "LISTEN was confirmed, but no notification arrives. Is there a pooler in transaction mode? Give Polyqueue a " +
+        "direct connection, or set `listen: false`. Until then jobs are found by polling."
+    )
+  })
+
+  const hear = Effect.fnUntraced(function* (notifications: Queue.Dequeue<{ readonly payload: string }, unknown>) {
+    while (true) {
+      const [from, ...queues] = Option.getOrElse(decodePayload((yield* Queue.take(notifications)).payload), () => [])
+      if (from === undefined) options.heard(undefined)
+      else if (from !== sender) options.heard(queues)
+      else if (queues.length === 0) {
+        failures = 0
+        problems.delete("listen")
+        heardSelf.openUnsafe()
+      }
+    }
+  })
+
+  const listenUntilDropped = Effect.scoped(
+    Effect.gen(function* () {
+      const notifications = yield* own.listen(options.channel)
+      // What was rung while nobody listened is found by one look at the table
+      options.heard(undefined)
+      yield* Effect.all([hear(notifications), probe], { concurrency: 2, discard: true })
+    })
+  )
+
+  const backoff = Effect.flatMap(Random.next, (random) =>
+    Effect.sleep(Math.min(MAX_BACKOFF, 500 * 2 ** Math.min(failures++, 10)) * (0.8 + 0.4 * random))
+  )
+
+  const listener = listenUntilDropped.pipe(
+    Effect.catchCause((cause) =>
+      Effect.andThen(
+        trouble("listen", "Cannot listen for new jobs: they are found by polling until this succeeds again.", cause),
+        backoff
+      )
+    ),
+    Effect.forever
+  )
+
+  const notifier = Effect.gen(function* () {
+    yield* wake.await
+    wake.closeUnsafe()
+    const queues = [...pending]
+    pending.clear()
+    yield* own.notify(options.channel, encodePayload(sender, queues))
+    problems.delete("notify")
+    yield* Effect.sleep(options.throttle)
+  }).pipe(
+    Effect.catchCause((cause) =>
+      Effect.andThen(
+        trouble("notify", "Cannot notify other processes of new jobs: they find them by polling.", cause),
+        Effect.sleep(1_000)
+      )
+    ),
+    Effect.forever
+  )
+
+  yield* Effect.forkScoped(notifier)
+  return {
+    ring(queues) {
+      for (const queue of queues) pending.add(queue)
+      wake.openUnsafe()
+    },
+    listen: Effect.suspend(() => {
+      if (listening) return Effect.void
+      listening = true
+      return Effect.asVoid(Effect.forkIn(listener, scope))
+    }),
+    problems: Effect.sync(() => [...problems.values()])
+  }
+})
