@@ -7,7 +7,6 @@ import { assert } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { BrokerDriver, Capabilities, Consumer, Delivery, Hint, ItemOutcome } from "../../broker/BrokerDriver.ts"
 import type { BrokerError, BrokerReason } from "../../JobError.ts"
@@ -54,8 +53,8 @@ export class BrokerUnderTest extends Context.Service<
 /** A lease that does not end while a case runs. */
 export const LONG_LEASE = 30_000
 
-/** How long a case waits for what must come, in milliseconds. Reached only when the promise is broken. */
-export const PATIENCE = 20_000
+/** How long a case waits for what must come, in milliseconds. Reached only when the promise is broken. Default 20 s. */
+export const Patience = Context.Reference<number>("polyqueue/testing/Patience", { defaultValue: () => 20_000 })
 
 /** How long a case listens to be sure that nothing comes. */
 export const SILENCE = 600
@@ -111,10 +110,11 @@ export const idsOf = (items: ReadonlyArray<Delivery | Hint>): ReadonlyArray<stri
 /** Receives until `count` deliveries are there, and fails the case when they do not come. */
 export const receive = Effect.fnUntraced(function* (consumer: Consumer, count: number, max = count) {
   const got: Array<Delivery> = []
+  const patience = yield* Patience
   const started = yield* Clock.currentTimeMillis
   while (got.length < count) {
-    const left = PATIENCE - ((yield* Clock.currentTimeMillis) - started)
-    assert.isAbove(left, 0, `${count} deliveries within ${PATIENCE} ms; got ${got.length}`)
+    const left = patience - ((yield* Clock.currentTimeMillis) - started)
+    assert.isAbove(left, 0, `${count} deliveries within ${patience} ms; got ${got.length}`)
     const batch = yield* bounded(consumer.receive({ max: Math.min(max, count - got.length), wait: 1_000 }), "receive")
     got.push(...batch)
   }
@@ -131,14 +131,13 @@ export const receiveNothing = Effect.fnUntraced(function* (consumer: Consumer, w
   assert.deepStrictEqual(idsOf(got), [], "nothing may be receivable now")
 })
 
-/** Fails the case, instead of hanging it, when an effect takes longer than a case is patient. */
-export const bounded = <A, E, R>(effect: Effect.Effect<A, E, R>, what: string): Effect.Effect<A, E, R> =>
-  Effect.timeoutOption(effect, PATIENCE).pipe(
-    Effect.flatMap((result) =>
-      Option.isSome(result)
-        ? Effect.succeed(result.value)
-        : Effect.die(new Error(`${what} was not answered within ${PATIENCE} ms`))
-    )
+/** Fails the case, instead of hanging it, when an effect takes longer than (a share of) a case's patience. */
+export const bounded = <A, E, R>(effect: Effect.Effect<A, E, R>, what: string, share = 1): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Patience, (patience) =>
+    Effect.timeoutOrElse(effect, {
+      duration: patience * share,
+      orElse: () => Effect.die(new Error(`${what} was not answered within ${patience * share} ms`))
+    })
   )
 
 /** Receives with an expired lease: the delivery that a consumer lost, taken over by another. */

@@ -58,8 +58,9 @@ export const commonCases: ReadonlyArray<Under.ContractCase> = [
     applies: always,
     run: Effect.gen(function* () {
       const { consumer } = yield* Under.setup()
-      const waiting = Effect.flatMap(consumer, (one) => one.receive({ max: 1, wait: Under.PATIENCE * 3 }))
-      const fiber = yield* Effect.forkChild(Effect.scoped(waiting), { startImmediately: true })
+      const waiting = Effect.flatMap(consumer, (one) => one.receive({ max: 1, wait: 60_000 }))
+      // Detached: a receive that cannot be interrupted fails the case, and does not hang it
+      const fiber = yield* Effect.forkDetach(Effect.scoped(waiting), { startImmediately: true })
       yield* Effect.sleep(50)
       yield* Under.bounded(Fiber.interrupt(fiber), "closing the consumer")
     })

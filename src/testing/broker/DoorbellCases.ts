@@ -12,7 +12,7 @@ import * as Under from "./BrokerUnderTest.ts"
 const doorbells = (capabilities: Capabilities) => !capabilities.carriesHints
 
 /** Longer than a case is patient: only a ring can end it. */
-const FOR_EVER = Under.PATIENCE * 10
+const FOR_EVER = 3_600_000
 
 const rung = (consumer: Consumer, what: string) =>
   Effect.map(Under.bounded(consumer.receive({ max: 10, wait: FOR_EVER }), what), (got) => {

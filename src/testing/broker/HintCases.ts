@@ -46,10 +46,12 @@ export const hintCases: ReadonlyArray<Under.ContractCase> = [
     run: Effect.gen(function* () {
       const { consumer, driver, queue } = yield* Under.setup({ longLease: true })
       const one = yield* consumer
-      const fiber = yield* Effect.forkChild(Under.receiveOne(one), { startImmediately: true })
-      const [hint] = Under.hintsFor(queue, 1)
-      yield* Under.publish(driver, [hint!])
-      assert.strictEqual((yield* Fiber.join(fiber)).hint.jobId, hint!.jobId)
+      const wait = yield* Under.Patience
+      const fiber = yield* Effect.forkChild(one.receive({ max: 1, wait }), { startImmediately: true })
+      const hints = Under.hintsFor(queue, 1)
+      yield* Under.publish(driver, hints)
+      const got = yield* Under.bounded(Fiber.join(fiber), "the receive that waited", 0.75)
+      assert.deepStrictEqual(Under.idsOf(got), Under.idsOf(hints))
     })
   },
   {

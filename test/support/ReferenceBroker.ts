@@ -1,0 +1,229 @@
+/**
+ * The smallest broker that carries hints and keeps the whole contract: arrays in memory. It exists to try the contract
+ * suite itself, in its right form and in forms that break one promise each.
+ */
+import { Clock, Effect, Ref } from "effect"
+import type {
+  BrokerDriver,
+  Capabilities,
+  Consumer,
+  Delivery,
+  Hint,
+  ItemOutcome
+} from "../../src/broker/BrokerDriver.ts"
+import { BrokerError } from "../../src/JobError.ts"
+
+export const capabilities: Capabilities = {
+  name: "reference",
+  carriesHints: true,
+  transactionalPublish: false,
+  idempotentPublish: true,
+  fenced: true,
+  priority: true,
+  maxBatch: 50,
+  maxHold: undefined,
+  maxReleaseDelay: undefined,
+  depth: "exact"
+}
+
+export const MISSING = "missing"
+
+/** A promise that can be broken on purpose. */
+export type Flaw =
+  | "acks nothing"
+  | "answers too many"
+  | "ignores the queue"
+  | "delivers to everybody"
+  | "orders by arrival"
+  | "doubles a hint"
+  | "keeps the oldest attempt"
+  | "loses what an interrupted receive took"
+  | "purges nothing"
+  | "never expires"
+  | "extends nothing"
+  | "extends with a stale receipt"
+  | "acks with a stale receipt"
+  | "releases with a stale receipt"
+  | "fails the batch of a lost lease"
+  | "answers in reverse order"
+  | "answers one outcome only"
+  | "releases after a long time"
+  | "releases at once, whatever the delay"
+  | "waits for ever"
+  | "is never healthy"
+  | "counts nothing"
+  | "makes missing queues"
+  | "throws in an outage"
+  | "forgets at a restart"
+  | "answers something for nothing"
+  | "refuses a second publication"
+  | "cannot be interrupted"
+  | "sleeps through what is published"
+  | "loses one in a hundred"
+
+interface Entry {
+  hint: Hint
+  order: number
+  visibleAt: number
+  receipt: string | undefined
+  count: number
+}
+
+const ok: ItemOutcome = { _tag: "Ok" }
+const lost: ItemOutcome = { _tag: "LeaseLost" }
+const error = (reason: BrokerError["reason"], operation: string) =>
+  new BrokerError({ reason, operation, message: `${operation}: ${reason}` })
+
+export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) {
+  const has = (flaw: Flaw) => flaws.includes(flaw)
+  const down = yield* Ref.make(false)
+  let entries: Array<Entry> = []
+  let order = 0
+  let published = 0
+
+  const guard = <A>(operation: string, effect: Effect.Effect<A, BrokerError>) =>
+    Effect.flatMap(Ref.get(down), (away) => {
+      if (!away) return effect
+      return has("throws in an outage")
+        ? Effect.die(new Error("connection refused"))
+        : Effect.fail(error("Unavailable", operation))
+    })
+
+  const answer = (outcomes: ReadonlyArray<ItemOutcome>): ReadonlyArray<ItemOutcome> => {
+    if (has("answers something for nothing") && outcomes.length === 0) return [ok]
+    if (has("answers in reverse order")) return [...outcomes].reverse()
+    return has("answers one outcome only") ? outcomes.slice(0, 1) : outcomes
+  }
+
+  const publishOne = (hint: Hint): ItemOutcome => {
+    if (hint.queue === MISSING && !has("makes missing queues")) {
+      return { _tag: "Failed", error: error("QueueNotFound", "publish") }
+    }
+    const known = entries.find((entry) => entry.hint.jobId === hint.jobId)
+    if (known !== undefined && has("refuses a second publication")) {
+      return { _tag: "Failed", error: error("MessageRejected", "publish") }
+    }
+    if (has("loses one in a hundred") && published++ % 100 === 99) return ok
+    if (known === undefined || has("doubles a hint")) {
+      entries.push({ hint, order: order++, visibleAt: 0, receipt: undefined, count: 0 })
+    } else if (!has("keeps the oldest attempt")) known.hint = hint
+    return ok
+  }
+
+  const take = (queues: ReadonlyArray<string>, max: number, lease: number, now: number): ReadonlyArray<Delivery> => {
+    const due = entries.filter(
+      (entry) =>
+        (has("ignores the queue") || queues.includes(entry.hint.queue)) &&
+        (entry.visibleAt <= now || has("delivers to everybody")) &&
+        !(has("never expires") && entry.receipt !== undefined)
+    )
+    due.sort((a, b) => (has("orders by arrival") ? 0 : a.hint.priority - b.hint.priority) || a.order - b.order)
+    return due.slice(0, has("answers too many") ? max + 1 : max).map((entry) => {
+      entry.visibleAt = now + lease
+      entry.receipt = crypto.randomUUID()
+      entry.count++
+      return { hint: entry.hint, receipt: entry.receipt, deliveryCount: entry.count }
+    })
+  }
+
+  /** Applies to the entry behind a receipt; `stale`: whether a receipt of the past is good enough. */
+  const settle =
+    (operation: string, stale: boolean, apply: (entry: Entry, now: number) => void) =>
+    (deliveries: ReadonlyArray<Delivery>) =>
+      guard(
+        operation,
+        Effect.gen(function* () {
+          const now = yield* Clock.currentTimeMillis
+          const outcomes = deliveries.map((delivery) => {
+            const entry = entries.find(
+              (_) => _.receipt === delivery.receipt || (stale && _.hint.jobId === delivery.hint.jobId)
+            )
+            if (entry === undefined) return lost
+            apply(entry, now)
+            return ok
+          })
+          if (has("fails the batch of a lost lease") && outcomes.includes(lost)) {
+            return yield* error("Unexpected", operation)
+          }
+          return answer(outcomes)
+        })
+      )
+
+  const receive = (queues: ReadonlyArray<string>, lease: number): Consumer["receive"] =>
+    Effect.fnUntraced(function* ({ max, wait }) {
+      const until = (yield* Clock.currentTimeMillis) + (has("waits for ever") ? 3_600_000 : wait)
+      while (true) {
+        const now = yield* Clock.currentTimeMillis
+        const got = yield* guard(
+          "receive",
+          Effect.sync(() => take(queues, max, lease, now))
+        )
+        if (got.length > 0) {
+          if (!has("loses what an interrupted receive took")) return got
+          // Gone for good when interrupted here, as with a client that deletes what it reads
+          const ids = got.map((delivery) => delivery.hint.jobId)
+          const kept = entries.filter((entry) => ids.includes(entry.hint.jobId))
+          entries = entries.filter((entry) => !ids.includes(entry.hint.jobId))
+          yield* Effect.sleep(20)
+          entries.push(...kept)
+          return got
+        }
+        if (now >= until) return []
+        yield* Effect.sleep(has("sleeps through what is published") ? wait : Math.min(5, until - now))
+      }
+    })
+
+  const consumer = (queues: ReadonlyArray<string>, lease: number): Consumer => ({
+    receive: (options) => {
+      const receiving = receive(queues, lease)(options)
+      return has("cannot be interrupted") ? Effect.uninterruptible(receiving) : receiving
+    },
+    extend: (deliveries, extension) =>
+      settle("extend", has("extends with a stale receipt"), (entry, now) => {
+        if (!has("extends nothing")) entry.visibleAt = now + extension
+      })(deliveries),
+    ack: settle("ack", has("acks with a stale receipt"), (entry) => {
+      if (!has("acks nothing")) entries = entries.filter((other) => other !== entry)
+    }),
+    release: (deliveries, delay) =>
+      settle("release", has("releases with a stale receipt"), (entry, now) => {
+        const long = has("releases after a long time") ? 3_600_000 : 0
+        entry.visibleAt = now + long + (has("releases at once, whatever the delay") ? 0 : delay)
+        entry.receipt = undefined
+      })(deliveries)
+  })
+
+  const driver: BrokerDriver = {
+    capabilities,
+    publish: (hints) =>
+      guard(
+        "publish",
+        Effect.sync(() => answer(hints.map(publishOne)))
+      ),
+    consumer: ({ lease, queues }) =>
+      queues.includes(MISSING) && !has("makes missing queues")
+        ? Effect.fail(error("QueueNotFound", "consumer"))
+        : Effect.succeed(consumer(queues, lease)),
+    depth: (queue) =>
+      Effect.sync(() => (has("counts nothing") ? 0 : entries.filter((entry) => entry.hint.queue === queue).length)),
+    purge: (queue) =>
+      Effect.sync(() => {
+        if (!has("purges nothing")) entries = entries.filter((entry) => entry.hint.queue !== queue)
+      }),
+    health: Effect.map(Ref.get(down), (away) =>
+      away || has("is never healthy")
+        ? { ok: false, problems: ["The reference broker is away: wait for it."] }
+        : { ok: true, problems: [] }
+    )
+  }
+
+  return {
+    driver,
+    missingQueue: MISSING,
+    lease: 300,
+    outage: Effect.asVoid(Effect.acquireRelease(Ref.set(down, true), () => Ref.set(down, false))),
+    restart: Effect.sync(() => {
+      if (has("forgets at a restart")) Object.assign(driver, { publish: () => Effect.never })
+    })
+  }
+})
