@@ -35,16 +35,14 @@ const answer = (rows: Array<JobRow>, claim: string): ReadonlyArray<ClaimedJob> =
 /** Claims due jobs of the asked pools. */
 export const claim = (table: JobTable, now: number, request: ClaimRequest): ReadonlyArray<ClaimedJob> => {
   const taken: Array<JobRow> = []
-  let suspects = request.suspects
+  // A suspect takes a slot of its pool, before the others do: it would starve behind a full queue
+  const suspect = request.suspects > 0 ? dueSuspect(table, now, request.pools) : undefined
+  if (suspect !== undefined) {
+    take(table, now, suspect.row, request)
+    taken.push(suspect.row)
+  }
   for (const pool of request.pools) {
-    let free = pool.limit
-    const suspect = suspects > 0 && free > 0 ? dueSuspect(table, now, pool.ranges) : undefined
-    if (suspect !== undefined) {
-      suspects -= 1
-      free -= 1
-      take(table, now, suspect, request)
-      taken.push(suspect)
-    }
+    let free = pool === suspect?.pool ? pool.limit - 1 : pool.limit
     for (const lane of dueLanes(table, now, pool.ranges)) {
       for (let row = lane.first; row !== undefined && row.runAt <= now && free > 0; row = lane.first) {
         free -= 1
@@ -64,11 +62,18 @@ const dueLanes = (table: JobTable, now: number, ranges: ClaimPool["ranges"]) =>
     .sort((a, b) => byPriority(a.head, b.head))
     .map(({ lane }) => lane)
 
-const dueSuspect = (table: JobTable, now: number, ranges: ClaimPool["ranges"]): JobRow | undefined =>
-  ranges
-    .flatMap(({ queue, type }) => table.lane(queue, type)?.suspects.first ?? [])
-    .filter((row) => row.runAt <= now)
-    .sort(byPriority)[0]
+/** The first due suspect of all pools that have a slot. */
+const dueSuspect = (table: JobTable, now: number, pools: ReadonlyArray<ClaimPool>) =>
+  pools
+    .filter(({ limit }) => limit > 0)
+    .flatMap((pool) =>
+      pool.ranges.flatMap(({ queue, type }) =>
+        (table.lane(queue, type)?.suspects ?? []).flatMap(({ first }) =>
+          first !== undefined && first.runAt <= now ? [{ pool, row: first }] : []
+        )
+      )
+    )
+    .sort((a, b) => byPriority(a.row, b.row))[0]
 
 /** Claims the named ids that can be, and says what became of the others. */
 export const claimHinted = (table: JobTable, now: number, request: HintClaimRequest): HintClaims => {
@@ -114,7 +119,7 @@ const dispose = (
 export const nextDue = (table: JobTable, now: number, ranges: ClaimPool["ranges"]): number | undefined => {
   const heads = ranges.flatMap(({ queue, type }) => {
     const lane = table.lane(queue, type)
-    return lane === undefined ? [] : [...lane.byPriority, lane.suspects].flatMap((set) => set.first?.runAt ?? [])
+    return lane === undefined ? [] : [...lane.byPriority, ...lane.suspects].flatMap((set) => set.first?.runAt ?? [])
   })
   return heads.length === 0 ? undefined : Math.max(0, Math.min(...heads) - now)
 }

@@ -67,23 +67,31 @@ const newRow = (job: NewJob, now: number, attempt: number): JobRow => {
   }
 }
 
+const MAX_NAME = 255
+const MAX_KEY = 1_000
+const MAX_INT = 2_147_483_647
+
+const refusedName = (name: string): string | undefined => (name === "" ? "it is empty" : refusedText(name, MAX_NAME))
+
+const refusedInt = (value: number, least: number, most = MAX_INT): string | undefined =>
+  Number.isInteger(value) && value >= least && value <= most ? undefined : `it is not one of ${least} … ${most}`
+
+/** What the table's columns and checks would refuse. */
 const refusal = (job: NewJob): StoreError | undefined => {
   const no = (what: string, why: string | undefined) =>
     why === undefined ? undefined : refused("enqueue", job.id, what, why)
+  const { key, maxAttempts, maxCrashes, maxSnoozes, metadata, priority, tags, timeout } = job
+  const tag = tags.map((tag) => refusedText(tag)).find((why) => why !== undefined)
   return (
     no("id", uuid.test(job.id) ? undefined : "it is not a UUID") ??
-    no("type", refusedText(job.type)) ??
-    no("queue", refusedText(job.queue)) ??
-    no(
-      "priority",
-      Number.isInteger(job.priority) && job.priority >= 0 && job.priority <= 9 ? undefined : "it is not one of 0 … 9"
-    ) ??
-    no("unique key", job.key === undefined ? undefined : refusedText(job.key)) ??
-    no(
-      "tags",
-      job.tags.map(refusedText).find((why) => why !== undefined)
-    ) ??
+    no("type", refusedName(job.type)) ??
+    no("queue", refusedName(job.queue)) ??
+    no("priority", refusedInt(priority, 0, 9)) ??
+    no("limit", refusedInt(maxAttempts, 1) ?? refusedInt(maxCrashes, 1) ?? refusedInt(maxSnoozes, 0)) ??
+    no("timeout", timeout === undefined || timeout > 0 ? undefined : "it is not above zero") ??
+    no("unique key", key === undefined ? undefined : refusedText(key, MAX_KEY)) ??
+    no("tags", tag) ??
     no("payload", refusedJson(job.payload)) ??
-    no("metadata", job.metadata === undefined ? undefined : refusedJson(job.metadata))
+    no("metadata", metadata === undefined ? undefined : refusedJson(metadata))
   )
 }

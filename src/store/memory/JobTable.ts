@@ -4,20 +4,23 @@
  * changing and finding the next row of a lane cost O(log n) at most.
  */
 import type { AttemptOutcome, AttemptRecord, Status, StoredError } from "../JobStoreDriver.ts"
-import { byPriority, byRunAt, isLive, isSuspect, type JobRow } from "./JobRow.ts"
+import { byRunAt, isLive, isSuspect, type JobRow } from "./JobRow.ts"
 import { OrderedSet } from "./OrderedSet.ts"
 
 /** The queued jobs of one type in one queue. */
 export interface Lane {
   /** Index: the priority. Jobs that never crashed a worker, in claim order. */
   readonly byPriority: ReadonlyArray<OrderedSet<JobRow>>
-  /** Jobs that crashed a worker since the last requeue. */
-  readonly suspects: OrderedSet<JobRow>
+  /** The same, of jobs that crashed a worker since the last requeue. */
+  readonly suspects: ReadonlyArray<OrderedSet<JobRow>>
 }
 
 const PRIORITIES = 10
 
-const byPublishAt = (a: JobRow, b: JobRow): number => a.publishAt! - b.publishAt! || byPriority(a, b)
+const byPublishAt = (a: JobRow, b: JobRow): number => a.publishAt! - b.publishAt! || byRunAt(a, b)
+
+/** The order in which due hints are published. */
+export const byHint = (a: JobRow, b: JobRow): number => a.job.priority - b.job.priority || byPublishAt(a, b)
 
 /** Types, queues and keys hold no NUL, so this joins two of them without ambiguity. */
 const joined = (a: string, b: string): string => `${a}\u0000${b}`
@@ -38,10 +41,10 @@ export class JobTable {
   readonly processing = new Set<JobRow>()
   /** Queued rows whose hint is not due yet, by when it will be. */
   readonly hintsAhead = new OrderedSet<JobRow>(byPublishAt)
-  /** Queued rows whose first hint is due, in claim order. Filled from `hintsAhead` when hints are taken. */
-  readonly hintsFirst = new OrderedSet<JobRow>(byPriority)
-  /** Queued rows whose hint is due once more, in claim order. */
-  readonly hintsAgain = new OrderedSet<JobRow>(byPriority)
+  /** Queued rows whose first hint is due, in the order of publishing. Filled from `hintsAhead` when hints are taken. */
+  readonly hintsFirst = new OrderedSet<JobRow>(byHint)
+  /** Queued rows whose hint is due once more, in the order of publishing. */
+  readonly hintsAgain = new OrderedSet<JobRow>(byHint)
 
   get(id: string): JobRow | undefined {
     return this.#rows.get(id)
@@ -131,8 +134,8 @@ export class JobTable {
     switch (row.status) {
       case "queued": {
         const lane = this.#laneOf(row)
-        if (isSuspect(row)) lane.suspects.add(row)
-        else lane.byPriority[row.job.priority]!.add(row)
+        const lanes = isSuspect(row) ? lane.suspects : lane.byPriority
+        lanes[row.job.priority]!.add(row)
         if (row.publishAt !== undefined) this.hintsAhead.add(row)
         return
       }
@@ -149,7 +152,7 @@ export class JobTable {
     switch (row.status) {
       case "queued": {
         const lane = this.#laneOf(row)
-        lane.suspects.delete(row)
+        lane.suspects[row.job.priority]!.delete(row)
         lane.byPriority[row.job.priority]!.delete(row)
         this.hintsAhead.delete(row)
         this.hintsFirst.delete(row)
@@ -172,10 +175,8 @@ export class JobTable {
     const name = joined(row.job.queue, row.job.type)
     let lane = this.#lanes.get(name)
     if (lane === undefined) {
-      lane = {
-        byPriority: Array.from({ length: PRIORITIES }, () => new OrderedSet<JobRow>(byRunAt)),
-        suspects: new OrderedSet<JobRow>(byPriority)
-      }
+      const sets = () => Array.from({ length: PRIORITIES }, () => new OrderedSet<JobRow>(byRunAt))
+      lane = { byPriority: sets(), suspects: sets() }
       this.#lanes.set(name, lane)
     }
     return lane

@@ -8,7 +8,7 @@ import { refused } from "./Enqueue.ts"
 import { exit, type Ending } from "./Exit.ts"
 import type { JobRow } from "./JobRow.ts"
 import type { JobTable } from "./JobTable.ts"
-import { refusedJson, refusedText } from "./Storable.ts"
+import { refusedJson } from "./Storable.ts"
 
 const owned = (table: JobTable, lease: Lease): JobRow | undefined => {
   const row = table.get(lease.id)
@@ -29,9 +29,17 @@ export const refusal = (settlement: Settlement): StoreError | undefined => {
   }
 }
 
+/** An error is stored as JSON, its texts included. */
 const refusedError = ({ message, stack, value }: StoredError): string | undefined =>
-  [message, stack ?? ""].map(refusedText).find((why) => why !== undefined) ??
-  (value === undefined ? undefined : refusedJson(value))
+  refusedJson(JSON.stringify([message, stack])) ?? (value === undefined ? undefined : refusedJson(value))
+
+/** The error as it is kept: without members that are undefined, and not the caller's object. */
+const kept = ({ code, message, stack, value }: StoredError): StoredError => ({
+  code,
+  message,
+  ...(value === undefined ? {} : { value }),
+  ...(stack === undefined ? {} : { stack })
+})
 
 const ending = (now: number, settlement: Settlement): Ending => {
   switch (settlement._tag) {
@@ -47,7 +55,7 @@ const ending = (now: number, settlement: Settlement): Ending => {
         outcome: settlement.error.code === "timedOut" ? "timedOut" : "failed",
         finalizedBy: "worker",
         next: settlement.retryIn === undefined ? { status: "failed" } : { runAt: now + settlement.retryIn },
-        error: { ...settlement.error }
+        error: kept(settlement.error)
       }
     case "Snoozed":
       return { outcome: "snoozed", finalizedBy: "worker", next: { runAt: now + settlement.delay } }

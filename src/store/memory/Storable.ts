@@ -7,9 +7,12 @@
 /** PostgreSQL's JSON parser is recursive and gives up near this depth with its default stack. */
 const MAX_DEPTH = 6_000
 
-/** Why Postgres would refuse this text in a `text` column, or `undefined` when it would not. */
-export const refusedText = (text: string): string | undefined =>
-  text.includes("\u0000") ? "it contains the character NUL, which Postgres cannot store" : undefined
+/** Why Postgres would refuse this text in a `text` column of at most `max` characters; `undefined`: it would not. */
+export const refusedText = (text: string, max = Number.POSITIVE_INFINITY): string | undefined => {
+  if (text.includes("\u0000")) return "it contains the character NUL, which Postgres cannot store"
+  // Code points, as Postgres counts; they are never more than the code units
+  return text.length > max && [...text].length > max ? `it is longer than ${max} characters` : undefined
+}
 
 /** Why Postgres would refuse this text as `jsonb`, or `undefined` when it would not. */
 export const refusedJson = (text: string): string | undefined => {

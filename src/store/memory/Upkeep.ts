@@ -37,7 +37,7 @@ export const reap = (
     ({ job, owner }) =>
       owner!.leaseExpiresAt <= now && !options.exceptWorkers.includes(owner!.worker) && (ids?.has(job.id) ?? true)
   )
-  due.sort((a, b) => a.owner!.leaseExpiresAt - b.owner!.leaseExpiresAt || byPriority(a, b))
+  due.sort((a, b) => a.owner!.leaseExpiresAt - b.owner!.leaseExpiresAt || (a.job.id < b.job.id ? -1 : 1))
   return due.slice(0, options.limit).map((row) => {
     const crashes = row.crashes + 1 - row.crashFrom
     const poison = crashes >= row.job.maxCrashes
@@ -54,7 +54,7 @@ export const reap = (
   })
 }
 
-/** Ends attempts that ran past their timeout by `grace`, the most overdue first. */
+/** Ends attempts that ran past their timeout by `grace`, the longest running first. */
 export const reapTimeouts = (
   table: JobTable,
   now: number,
@@ -64,7 +64,7 @@ export const reapTimeouts = (
   const due = [...table.processing].filter(
     ({ job, timeoutAt }) => job.timeoutThen !== "ignore" && timeoutAt !== undefined && timeoutAt + options.grace <= now
   )
-  due.sort((a, b) => a.timeoutAt! - b.timeoutAt! || byPriority(a, b))
+  due.sort((a, b) => a.startedAt! - b.startedAt! || (a.job.id < b.job.id ? -1 : 1))
   return due.slice(0, options.limit).map((row) => {
     exit(table, now, row, {
       outcome: "timedOut",
@@ -83,7 +83,10 @@ const afterTimeout = (row: JobRow, now: number, random: () => number): Next => {
   return { runAt: now + jittered(delay, random) }
 }
 
-/** Takes hints that are due and moves their `publishAt` forward, further with every publication. */
+/**
+ * Takes hints that are due and moves their `publishAt` forward, further with every publication. Within a priority, what
+ * was never published goes before what was.
+ */
 export const takeHints = (
   table: JobTable,
   now: number,
@@ -94,26 +97,26 @@ export const takeHints = (
     const due = row.publications === 0 ? table.hintsFirst : table.hintsAgain
     due.add(row)
   }
-  const hints: Array<DueHint> = []
-  while (hints.length < options.limit) {
+  const rows: Array<JobRow> = []
+  while (rows.length < options.limit) {
     const fresh = table.hintsFirst.first
     const again = options.again ? table.hintsAgain.first : undefined
-    const row = fresh === undefined || (again !== undefined && byPriority(again, fresh) < 0) ? again : fresh
+    const row = fresh === undefined || (again !== undefined && again.job.priority < fresh.job.priority) ? again : fresh
     if (row === undefined) break
     table.change(row, (row) => {
       row.publishAt = now + Math.min(HINT_PERIOD * 2 ** row.publications, HINT_PERIOD_CAP)
       row.publications += 1
     })
-    hints.push({
-      id: row.job.id,
-      queue: row.job.queue,
-      type: row.job.type,
-      priority: row.job.priority,
-      attempt: row.attempt,
-      publication: row.publications
-    })
+    rows.push(row)
   }
-  return hints
+  return rows.sort(byPriority).map((row) => ({
+    id: row.job.id,
+    queue: row.job.queue,
+    type: row.job.type,
+    priority: row.job.priority,
+    attempt: row.attempt,
+    publication: row.publications
+  }))
 }
 
 /** Deletes what retention lets go, the longest ended first: at most `limit` jobs and as many attempts. */
