@@ -29,6 +29,12 @@ export interface Delivery {
   readonly deliveryCount: number | undefined
 }
 
+/** A delivery that is done with. */
+export interface Acked extends Delivery {
+  /** What its job became, if this delivery's attempt ended it: for brokers that keep what they carried (PGMQ's archive). */
+  readonly ended?: "succeeded" | "failed" | undefined
+}
+
 /** What became of one item of a batch. `LeaseLost` is informational: Postgres has decided already. */
 export type ItemOutcome =
   | { readonly _tag: "Ok" }
@@ -77,7 +83,7 @@ export interface Consumer {
     lease: number
   ) => Effect.Effect<ReadonlyArray<ItemOutcome>, BrokerError>
   /** Removes these hints. MUST NOT touch a delivery that a newer receipt owns, where `fenced`. */
-  readonly ack: (deliveries: ReadonlyArray<Delivery>) => Effect.Effect<ReadonlyArray<ItemOutcome>, BrokerError>
+  readonly ack: (deliveries: ReadonlyArray<Acked>) => Effect.Effect<ReadonlyArray<ItemOutcome>, BrokerError>
   /** Makes these hints receivable again after `delay`. */
   readonly release: (
     deliveries: ReadonlyArray<Delivery>,
