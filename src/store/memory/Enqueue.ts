@@ -10,6 +10,10 @@ import { refusedJson, refusedText, sameJson } from "./Storable.ts"
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
+const MAX_NAME = 255
+const MAX_KEY = 1_000
+const MAX_INT = 2_147_483_647
+
 /** Builds the error of data that cannot be stored: what, of which job, why. Never the data. */
 export const refused = (operation: string, id: string, what: string, why: string): StoreError =>
   new StoreError({
@@ -37,10 +41,20 @@ const enqueueOne = (table: JobTable, now: number, job: NewJob): EnqueueOutcome =
   return { _tag: "Inserted" }
 }
 
+/** A limit as the column can hold it: without end becomes as good as without end. */
+const limit = (value: number): number => Math.min(value, MAX_INT)
+
 const newRow = (job: NewJob, now: number, attempt: number): JobRow => {
   const runAt = job.runAt ?? now + job.delay
   return {
-    job: { ...job, retryDelays: [...job.retryDelays], tags: [...job.tags] },
+    job: {
+      ...job,
+      maxAttempts: limit(job.maxAttempts),
+      maxCrashes: limit(job.maxCrashes),
+      maxSnoozes: limit(job.maxSnoozes),
+      retryDelays: [...job.retryDelays],
+      tags: [...job.tags]
+    },
     enqueuedAt: now,
     status: "queued",
     runAt,
@@ -67,14 +81,12 @@ const newRow = (job: NewJob, now: number, attempt: number): JobRow => {
   }
 }
 
-const MAX_NAME = 255
-const MAX_KEY = 1_000
-const MAX_INT = 2_147_483_647
-
 const refusedName = (name: string): string | undefined => (name === "" ? "it is empty" : refusedText(name, MAX_NAME))
 
-const refusedInt = (value: number, least: number, most = MAX_INT): string | undefined =>
+const refusedInt = (value: number, least: number, most: number): string | undefined =>
   Number.isInteger(value) && value >= least && value <= most ? undefined : `it is not one of ${least} … ${most}`
+
+const refusedLimit = (value: number, least: number): string | undefined => refusedInt(limit(value), least, MAX_INT)
 
 /** What the table's columns and checks would refuse. */
 const refusal = (job: NewJob): StoreError | undefined => {
@@ -87,7 +99,7 @@ const refusal = (job: NewJob): StoreError | undefined => {
     no("type", refusedName(job.type)) ??
     no("queue", refusedName(job.queue)) ??
     no("priority", refusedInt(priority, 0, 9)) ??
-    no("limit", refusedInt(maxAttempts, 1) ?? refusedInt(maxCrashes, 1) ?? refusedInt(maxSnoozes, 0)) ??
+    no("limit", refusedLimit(maxAttempts, 1) ?? refusedLimit(maxCrashes, 1) ?? refusedLimit(maxSnoozes, 0)) ??
     no("timeout", timeout === undefined || timeout > 0 ? undefined : "it is not above zero") ??
     no("unique key", key === undefined ? undefined : refusedText(key, MAX_KEY)) ??
     no("tags", tag) ??

@@ -74,6 +74,13 @@ export const inspectCases = [
     assert.deepStrictEqual((yield* row(id)).payload, { list: [1] })
   }),
 
+  contractCase("limits without end are as good as without end", function* ({ insert, row, take }) {
+    const none = Number.POSITIVE_INFINITY
+    const id = yield* insert({ maxAttempts: none, maxCrashes: none, maxSnoozes: none })
+    const { maxAttempts, maxSnoozes } = yield* take(id)
+    assert.isTrue(Math.min(maxAttempts, maxSnoozes, (yield* row(id)).maxCrashes) > 1_000_000_000)
+  }),
+
   contractCase("ended answers which ids have ended or do not exist", function* ({ driver, insert, settle, take }) {
     const queued = yield* insert()
     const running = yield* take(yield* insert())
@@ -151,7 +158,11 @@ export const inspectCases = [
         { key: "a\u0000b" },
         { tags: ["fine", "a\u0000b"] },
         { priority: 10 },
-        { priority: -1 }
+        { priority: -1 },
+        { type: "" },
+        { queue: "q".repeat(256) },
+        { key: "k".repeat(1_001) },
+        { timeout: 0 }
       ]
       for (const override of hostile) {
         const bad = job(override)
