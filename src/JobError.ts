@@ -155,3 +155,8 @@ export class BrokerError extends Schema.TaggedError<BrokerError>("polyqueue/Brok
   message: Schema.String,
   cause: Schema.optionalKey(Schema.Defect())
 }) {}
+
+/** A worker cannot start with these jobs or options. `message` names the option, its value and what is allowed. */
+export class WorkerError extends Schema.TaggedError<WorkerError>("polyqueue/WorkerError")("WorkerError", {
+  message: Schema.String
+}) {}

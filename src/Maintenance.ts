@@ -1,0 +1,32 @@
+/**
+ * The duties that keep the promises when somebody is gone: ending abandoned attempts, enforcing timeouts, publishing hints,
+ * noticing dead workers, retention. Part of every worker; right with any number of copies at once, because each duty is
+ * one bounded, fenced statement at a time. Needs no handlers.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as HintRelay from "./maintenance/HintRelay.ts"
+import * as LeaseReaper from "./maintenance/LeaseReaper.ts"
+import type { MaintenanceContext } from "./maintenance/MaintenanceContext.ts"
+import * as RetentionSweep from "./maintenance/RetentionSweep.ts"
+import * as StaleWorkers from "./maintenance/StaleWorkers.ts"
+import * as TimeoutBackstop from "./maintenance/TimeoutBackstop.ts"
+import type { Supervisor } from "./worker/Supervisor.ts"
+
+const relayEvery = 1_000
+const retentionEvery = 60_000
+
+/** Starts all duties in the scope: sweeps every `sweepEvery` ms (±20 %), the relay every second, retention every minute. */
+export const start = Effect.fnUntraced(function* (
+  maintenance: MaintenanceContext,
+  supervisor: Supervisor
+): Effect.fn.Return<void, never, Scope.Scope> {
+  const { broker, sweepEvery } = maintenance
+  yield* supervisor.every("reap-leases", sweepEvery, LeaseReaper.make(maintenance))
+  yield* supervisor.every("reap-timeouts", sweepEvery, TimeoutBackstop.make(maintenance))
+  yield* supervisor.every("reap-workers", sweepEvery * 3, StaleWorkers.make(maintenance))
+  yield* supervisor.every("retention", retentionEvery, RetentionSweep.make(maintenance))
+  if (broker.capabilities.carriesHints) {
+    yield* supervisor.every("relay", relayEvery, HintRelay.make(maintenance))
+  }
+})

@@ -1,0 +1,316 @@
+/**
+ * The client: enqueue, wait, cancel, requeue, inspect. `Job` is the typed face of it; this service moves encoded data.
+ *
+ * Compose it at the edge: `Polyqueue.layer` on the four ports, `layerPostgres` on a database and a broker of your choice,
+ * `layerEmbedded()` with nothing installed, `layerMemory` for tests, `layerProducer` for processes that only enqueue.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import type { SqlClient } from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
+import { Broker } from "./Broker.ts"
+import * as DraftCheck from "./client/DraftCheck.ts"
+import * as Ids from "./client/Ids.ts"
+import * as TraceContext from "./client/TraceContext.ts"
+import * as Waiters from "./client/Waiters.ts"
+import { EnqueueError, JobNotFound, StoreError } from "./JobError.ts"
+import type { JobId } from "./JobId.ts"
+import { JobDefaults } from "./JobPolicy.ts"
+import {
+  type AttemptRecord,
+  type EnqueueOutcome,
+  type JobRecord,
+  JobStore,
+  type ListFilter,
+  type NewJob,
+  type QueueStats,
+  type RequeueOutcome
+} from "./JobStore.ts"
+import { Metrics } from "./Metrics.ts"
+import * as Migrations from "./Migrations.ts"
+import * as Pglite from "./store/Pglite.ts"
+import { WorkerRegistry } from "./WorkerRegistry.ts"
+
+export type { Draft } from "./client/DraftCheck.ts"
+
+/** What became of an enqueue. `deduplicated`: the id is that of a job which existed already. */
+export interface Made {
+  readonly id: JobId
+  readonly deduplicated: boolean
+}
+
+export interface PolyqueueService {
+  /** A fresh job id (UUIDv7). */
+  readonly makeId: Effect.Effect<JobId>
+  readonly enqueue: (draft: DraftCheck.Draft) => Effect.Effect<Made, EnqueueError>
+  /** One statement: all or none. */
+  readonly enqueueAll: (drafts: ReadonlyArray<DraftCheck.Draft>) => Effect.Effect<ReadonlyArray<Made>, EnqueueError>
+  /** The job as it stands; raw payload and result. */
+  readonly get: (id: string) => Effect.Effect<JobRecord, JobNotFound | StoreError>
+  /** Waits until the job has ended. Fails at once inside an open transaction. */
+  readonly ended: (id: string) => Effect.Effect<JobRecord, JobNotFound | StoreError>
+  /** The job now and after each change that was seen, until it has ended. Looks again every 50 ms, growing to 1 s. */
+  readonly changes: (id: string) => Stream.Stream<JobRecord, JobNotFound | StoreError>
+  /** Ended attempts, oldest first. They outlive the job. */
+  readonly attempts: (id: string) => Effect.Effect<ReadonlyArray<AttemptRecord>, StoreError>
+  readonly list: (filter: ListFilter) => Effect.Effect<ReadonlyArray<JobRecord>, StoreError>
+  readonly stats: Effect.Effect<ReadonlyArray<QueueStats>, StoreError>
+  /** See `Job.Handle.cancel`. */
+  readonly cancel: (id: string) => Effect.Effect<boolean, StoreError>
+  /** Runs an ended job again: counters stay, its attempt budget starts again. Publishes it too. Not inside a transaction. */
+  readonly requeue: (id: string) => Effect.Effect<RequeueOutcome, StoreError>
+  /** Fails with reason `InsideTransaction` when the calling fiber is inside an open transaction of the store's database. */
+  readonly refuseInTransaction: (operation: string) => Effect.Effect<void, StoreError>
+}
+
+/** A producer that publishes itself leaves the relay this long before it looks after the hint. */
+const publishGrace = 5_000
+
+const make = Effect.fnUntraced(function* (
+  broker: Broker["Service"] | undefined,
+  metrics: Metrics["Service"]
+): Effect.fn.Return<PolyqueueService, never, JobStore | Scope.Scope> {
+  const store = yield* JobStore
+  const defaults = yield* JobDefaults
+  const makeId = yield* Ids.make
+  const waitEnded = yield* Waiters.make(store)
+  const hinted = broker === undefined || broker.capabilities.carriesHints
+  const publishIn = broker === undefined ? 0 : publishGrace
+
+  const refuseInTransaction = (operation: string) =>
+    Effect.flatMap(store.inTransaction, (inside) =>
+      inside
+        ? Effect.fail(
+            new StoreError({
+              reason: "InsideTransaction",
+              operation,
+              message: `${operation} inside an open transaction would wait for a commit that waits for it: call it after the transaction`
+            })
+          )
+        : Effect.void
+    )
+
+  /** Rings or publishes after the commit. A broker that fails costs latency only: the relay and the polls look after the rest. */
+  const publish = (jobs: ReadonlyArray<NewJob>, attempt: number): Effect.Effect<void> => {
+    if (broker === undefined) return Effect.void
+    const due = broker.capabilities.carriesHints
+      ? jobs.filter((job) => job.delay <= 0 && job.runAt === undefined)
+      : jobs
+    if (due.length === 0) return Effect.void
+    const hints = due.map((job) => ({
+      jobId: job.id,
+      queue: job.queue,
+      priority: job.priority,
+      attempt,
+      publication: 1
+    }))
+    const send = Effect.matchEffect(broker.publish(hints), {
+      onFailure: (error) => {
+        if (metrics.enabled)
+          metrics.record({ _tag: "HintsPublished", broker: broker.capabilities.name, count: 0, failed: hints.length })
+        return Effect.logWarning(`hints not published, the relay will: ${error.message}`)
+      },
+      onSuccess: (outcomes) =>
+        Effect.sync(() => {
+          const failed = outcomes.reduce((n, outcome) => (outcome._tag === "Failed" ? n + 1 : n), 0)
+          if (metrics.enabled)
+            metrics.record({
+              _tag: "HintsPublished",
+              broker: broker.capabilities.name,
+              count: hints.length - failed,
+              failed
+            })
+        })
+    })
+    return broker.capabilities.transactionalPublish ? send : store.afterCommit(send)
+  }
+
+  const complete = Effect.fnUntraced(function* (draft: DraftCheck.Draft) {
+    const checked = DraftCheck.check(draft, defaults)
+    if (Result.isFailure(checked)) return yield* checked.failure
+    const metadata = yield* TraceContext.current
+    const job: NewJob = { ...checked.success, metadata, hinted, publishIn }
+    return job
+  })
+
+  const answer = (job: NewJob, outcome: EnqueueOutcome): Effect.Effect<Made, EnqueueError> => {
+    switch (outcome._tag) {
+      case "Inserted":
+        return Effect.succeed({ id: job.id as JobId, deduplicated: false })
+      case "Duplicate":
+        return Effect.succeed({ id: outcome.id as JobId, deduplicated: true })
+      case "IdConflict":
+        return Effect.fail(
+          new EnqueueError({
+            id: job.id,
+            reason: "IdConflict",
+            message: `${job.type}: id ${job.id} belongs to a job of another type or with another payload`
+          })
+        )
+      case "Refused":
+        return Effect.fail(refused(job, outcome.error))
+    }
+  }
+  const refused = (job: NewJob, error: StoreError) =>
+    new EnqueueError({
+      id: job.id,
+      reason: error.reason === "Refused" ? "InvalidPayload" : "StoreUnavailable",
+      message: `${job.type}: ${error.message}`,
+      cause: error
+    })
+  const count = (job: NewJob, inserted: number, duplicates: number) => {
+    if (metrics.enabled)
+      metrics.record({ _tag: "Enqueued", queue: job.queue, type: job.type, count: inserted, duplicates })
+  }
+
+  const enqueue = Effect.fnUntraced(function* (draft: DraftCheck.Draft) {
+    const job = yield* complete(draft)
+    const outcome = yield* Effect.mapError(store.enqueueOne(job), (error) => refused(job, error))
+    if (outcome._tag === "Inserted") {
+      count(job, 1, 0)
+      yield* publish([job], 0)
+    } else if (outcome._tag === "Duplicate") count(job, 0, 1)
+    return yield* answer(job, outcome)
+  })
+
+  const enqueueAll = Effect.fnUntraced(function* (drafts: ReadonlyArray<DraftCheck.Draft>) {
+    if (drafts.length === 0) return []
+    const jobs = yield* Effect.forEach(drafts, complete)
+    const outcomes = yield* Effect.mapError(store.enqueue(jobs), (error) => refused(jobs[0]!, error))
+    const made = yield* Effect.forEach(jobs, (job, i) => answer(job, outcomes[i]!))
+    const inserted = jobs.filter((_, i) => outcomes[i]!._tag === "Inserted")
+    count(jobs[0]!, inserted.length, jobs.length - inserted.length)
+    if (inserted.length > 0) yield* publish(inserted, 0)
+    return made
+  })
+
+  const get = (id: string) =>
+    Effect.flatMap(store.get([id]), ([record]) =>
+      record === undefined ? Effect.fail(new JobNotFound({ id })) : Effect.succeed(record)
+    )
+  return {
+    makeId: makeId as Effect.Effect<JobId>,
+    enqueue: (draft) => TraceContext.producer(draft.type, enqueue(draft)),
+    enqueueAll: (drafts) => TraceContext.producer(drafts[0]?.type ?? "", enqueueAll(drafts)),
+    get,
+    ended: (id) => Effect.andThen(refuseInTransaction("await"), Effect.andThen(waitEnded(id), get(id))),
+    changes: (id) => Stream.unwrap(Effect.as(refuseInTransaction("changes"), changesOf(id, get))),
+    attempts: store.attempts,
+    list: store.list,
+    stats: store.stats,
+    cancel: (id) =>
+      Effect.andThen(
+        refuseInTransaction("cancel"),
+        Effect.map(store.cancel([id]), ([outcome]) => outcome === "cancelled" || outcome === "requested")
+      ),
+    requeue: (id) =>
+      Effect.andThen(
+        refuseInTransaction("requeue"),
+        Effect.tap(store.requeue(id), (outcome) =>
+          outcome === "requeued" && broker !== undefined
+            ? Effect.flatMap(store.get([id]), ([record]) =>
+                record === undefined
+                  ? Effect.void
+                  : Effect.ignore(
+                      broker.publish([
+                        {
+                          jobId: id,
+                          queue: record.queue,
+                          priority: record.priority,
+                          attempt: record.attempt,
+                          publication: 1
+                        }
+                      ]),
+                      { log: "Warn" }
+                    )
+              )
+            : Effect.void
+        )
+      ),
+    refuseInTransaction
+  }
+})
+
+/** Looks again in growing intervals and emits what differs from the last look. */
+const changesOf = (id: string, get: (id: string) => Effect.Effect<JobRecord, JobNotFound | StoreError>) => {
+  const same = (a: JobRecord | undefined, b: JobRecord) =>
+    a !== undefined &&
+    a.status === b.status &&
+    a.attempt === b.attempt &&
+    a.runAt === b.runAt &&
+    a.progressAt === b.progressAt
+  type Look = { readonly last: JobRecord | undefined; readonly interval: number }
+  const look = ({
+    interval,
+    last
+  }: Look): Effect.Effect<readonly [JobRecord, Option.Option<Look>], JobNotFound | StoreError> =>
+    Effect.flatMap(last === undefined ? get(id) : Effect.delay(get(id), Duration.millis(interval)), (record) => {
+      if (same(last, record)) return look({ last, interval: Math.min(1_000, interval * 2) })
+      const hasEnded = record.status !== "queued" && record.status !== "processing"
+      return Effect.succeed([record, hasEnded ? Option.none() : Option.some({ last: record, interval: 50 })] as const)
+    })
+  return Stream.paginate({ last: undefined, interval: 50 } as Look, (state) =>
+    Effect.map(look(state), ([record, next]) => [[record], next] as const)
+  )
+}
+
+/** What `layerPostgres` and `layerEmbedded` bring besides `Polyqueue`. */
+export type Ports = JobStore | Broker | WorkerRegistry | Metrics
+
+/** The client as a service. */
+export class Polyqueue extends Context.Service<Polyqueue, PolyqueueService>()("polyqueue/Polyqueue") {
+  /** On the four ports, each named at the edge. */
+  static readonly layer: Layer.Layer<Polyqueue, never, Ports> = Layer.effect(
+    Polyqueue,
+    Effect.gen(function* () {
+      return yield* make(yield* Broker, yield* Metrics)
+    })
+  )
+
+  /** Postgres store and registry, Effect metrics, schema brought up to date (needs DDL rights only when behind); bring a broker. */
+  static readonly layerPostgres: Layer.Layer<Polyqueue | Ports, StoreError, Broker | SqlClient> = Polyqueue.layer.pipe(
+    Layer.provideMerge(
+      Layer.mergeAll(JobStore.layerPostgres, WorkerRegistry.layerPostgres, Metrics.layerEffect, passBroker())
+    ),
+    Layer.provide(Migrations.layer())
+  )
+
+  /** Enqueue, wait and inspect only: needs no broker credentials, and no worker can stand on it. Workers find its jobs by polling or relay. */
+  static readonly layerProducer: Layer.Layer<Polyqueue, StoreError, SqlClient> = Layer.effect(
+    Polyqueue,
+    make(undefined, { enabled: false, record: () => {} })
+  ).pipe(Layer.provide(JobStore.layerPostgres), Layer.provide(Migrations.layer()))
+
+  /** Everything in memory, on Effect's Clock. Lost with the process. */
+  static readonly layerMemory: Layer.Layer<Polyqueue | Ports> = Polyqueue.layer.pipe(
+    Layer.provideMerge(
+      Layer.mergeAll(JobStore.layerMemory, WorkerRegistry.layerMemory, Metrics.layerEffect, Broker.layerMemory)
+    )
+  )
+
+  /**
+   * Postgres inside this process (PGlite) and the in-process broker: nothing to install. Without `dataDir` it is lost with
+   * the process; with one it survives a restart, and one process at a time may use the folder.
+   */
+  static layerEmbedded(options?: {
+    readonly dataDir?: string
+  }): Layer.Layer<Polyqueue | Ports | SqlClient, StoreError> {
+    return Polyqueue.layerPostgres.pipe(
+      Layer.provideMerge(Broker.layerMemory),
+      Layer.provideMerge(Pglite.layer(options ?? {}))
+    )
+  }
+}
+
+/** Shows the broker it was given among the outputs, so that workers can stand on `layerPostgres` alone. */
+function passBroker(): Layer.Layer<Broker, never, Broker> {
+  return Layer.effect(
+    Broker,
+    Effect.map(Broker, (broker) => broker)
+  )
+}

@@ -1,0 +1,235 @@
+/**
+ * Claims jobs, runs their handlers, settles them; supervises its loops; drains on shutdown.
+ *
+ * ```ts
+ * const Jobs = Worker.layer([SendEmail, Digest], { concurrency: { mail: 5, default: 20 } }).pipe(
+ *   Layer.provide([SendEmailLive, DigestLive])
+ * )
+ * ```
+ *
+ * A worker claims only the job types it was given, so an older version leaves newer jobs alone. Every worker also does
+ * the maintenance of the whole queue.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import { hostname } from "node:os"
+import { pid } from "node:process"
+import { Broker } from "./Broker.ts"
+import * as Ids from "./client/Ids.ts"
+import type { Any, Handler, HandlerService } from "./Job.ts"
+import { type BrokerError, type StoreError, WorkerError } from "./JobError.ts"
+import { JobDefaults } from "./JobPolicy.ts"
+import { JobStore } from "./JobStore.ts"
+import * as Maintenance from "./Maintenance.ts"
+import { Metrics } from "./Metrics.ts"
+import { Polyqueue, type Ports } from "./Polyqueue.ts"
+import type { Retention } from "./store/JobStoreDriver.ts"
+import { WorkerRegistry } from "./WorkerRegistry.ts"
+import * as Claims from "./worker/Claims.ts"
+import * as Heartbeat from "./worker/Heartbeat.ts"
+import * as LeaseKeeper from "./worker/LeaseKeeper.ts"
+import * as Pool from "./worker/Pool.ts"
+import * as ProgressLoop from "./worker/ProgressLoop.ts"
+import * as Settler from "./worker/Settler.ts"
+import * as Slots from "./worker/Slots.ts"
+import * as Supervisor from "./worker/Supervisor.ts"
+import type { WorkerContext } from "./worker/WorkerContext.ts"
+
+/** The handler services of some jobs: what `Worker.layer` requires. */
+export type HandlersOf<Jobs extends Any> = Jobs extends { readonly _tag: infer Tag extends string }
+  ? Handler<Tag>
+  : never
+
+export interface Options {
+  /** For people. Default: host and process id. */
+  readonly name?: string
+  /**
+   * Jobs run at once: a number for all queues together, or one per queue. A queue without a number of its own gets 10; a
+   * queue named here is worked on even if no job has it as its default. Default 10.
+   */
+  readonly concurrency?: number | Readonly<Record<string, number>>
+  /** How long a job stays ours without a sign of life: the longest pause after a crash. Renewed every third of it. Default 30 s. */
+  readonly lease?: Duration.Input
+  /** How often the lease is renewed; shorter than `lease`. Default: a third of it. */
+  readonly renewEvery?: Duration.Input
+  /** On shutdown: how long running jobs may take before they are interrupted and given back. Default 25 s. */
+  readonly shutdownGrace?: Duration.Input
+  /** How long an interrupted handler may take before its job goes on without it. Default 5 s. */
+  readonly interruptGrace?: Duration.Input
+  /** How often this worker reports that it is alive. Default 15 s. */
+  readonly heartbeatEvery?: Duration.Input
+  /** Workers silent for longer are marked dead. Default 60 s. */
+  readonly staleAfter?: Duration.Input
+  /** How often maintenance looks for abandoned and overdue attempts. Default 5 s. */
+  readonly sweepEvery?: Duration.Input
+  /**
+   * How long ended jobs are kept; `null` keeps them for ever. Default: succeeded and cancelled 7 days, failed 30 days,
+   * attempts 30 days.
+   */
+  readonly retention?: {
+    readonly succeeded?: Duration.Input | null
+    readonly failed?: Duration.Input | null
+    readonly cancelled?: Duration.Input | null
+    readonly attempts?: Duration.Input | null
+  }
+}
+
+const defaultConcurrency = 10
+const day = 86_400_000
+
+const kept = (value: Duration.Input | null | undefined, otherwise: number): number | undefined =>
+  value === null ? undefined : value === undefined ? otherwise : Duration.toMillis(value)
+
+/** All options as milliseconds, or what is wrong with them. */
+const readOptions = (options: Options) => {
+  const lease = Duration.toMillis(options.lease ?? "30 seconds")
+  const sweepEvery = Duration.toMillis(options.sweepEvery ?? "5 seconds")
+  const timings = {
+    lease,
+    renewEvery: options.renewEvery === undefined ? lease / 3 : Duration.toMillis(options.renewEvery),
+    heartbeatEvery: Duration.toMillis(options.heartbeatEvery ?? "15 seconds"),
+    interruptGrace: Duration.toMillis(options.interruptGrace ?? "5 seconds"),
+    shutdownGrace: Duration.toMillis(options.shutdownGrace ?? "25 seconds"),
+    sweepEvery,
+    staleAfter: Duration.toMillis(options.staleAfter ?? "1 minute")
+  }
+  const retention: Retention = {
+    succeeded: kept(options.retention?.succeeded, 7 * day),
+    failed: kept(options.retention?.failed, 30 * day),
+    cancelled: kept(options.retention?.cancelled, 7 * day),
+    attempts: kept(options.retention?.attempts, 30 * day)
+  }
+  return { timings, retention }
+}
+
+const problemOf = (jobs: ReadonlyArray<Any>, options: Options): string | undefined => {
+  const tags = new Set<string>()
+  for (const job of jobs) {
+    if (tags.has(job._tag)) return `two jobs are called ${JSON.stringify(job._tag)}: a tag names one job`
+    tags.add(job._tag)
+  }
+  if (jobs.length === 0) return "give it at least one job"
+  const concurrency = options.concurrency ?? defaultConcurrency
+  const numbers = typeof concurrency === "number" ? { concurrency } : concurrency
+  for (const [name, value] of Object.entries(numbers)) {
+    if (!Number.isInteger(value) || value < 1 || value > 10_000) {
+      return `concurrency: ${name} must be a whole number from 1 to 10000, not ${value}`
+    }
+  }
+  const { timings } = readOptions(options)
+  for (const [name, value] of Object.entries(timings)) {
+    if (!(value >= 0 && value <= 365 * day)) return `${name} must be a finite, positive duration`
+  }
+  if (timings.lease < 100) return `lease must be at least 100 ms, not ${timings.lease} ms`
+  if (timings.sweepEvery < 10 || timings.heartbeatEvery < 10)
+    return "sweepEvery and heartbeatEvery must be at least 10 ms"
+  if (!(timings.renewEvery > 0 && timings.renewEvery < timings.lease)) {
+    return `renewEvery (${timings.renewEvery} ms) must be shorter than the lease it renews (${timings.lease} ms)`
+  }
+  return undefined
+}
+
+/**
+ * A worker for these jobs. Requires a handler for each of them (forgetting one is a compile error), `Polyqueue` and the
+ * ports. Starts when the layer is built; on release it claims nothing new, waits `shutdownGrace`, interrupts the rest, gives
+ * them back at no cost, and is gone. Fails to build with `WorkerError` when an option makes no sense.
+ */
+export const layer = <const Jobs extends ReadonlyArray<Any>>(
+  jobs: Jobs,
+  options: Options = {}
+): Layer.Layer<never, WorkerError | StoreError | BrokerError, HandlersOf<Jobs[number]> | Polyqueue | Ports> =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const problem = problemOf(jobs, options)
+      if (problem !== undefined) return yield* new WorkerError({ message: `Worker.layer: ${problem}` })
+      yield* Polyqueue
+      const context = yield* Effect.context<HandlersOf<Jobs[number]>>()
+      const handlers = new Map<string, { readonly job: Any; readonly handler: HandlerService }>()
+      for (const job of jobs) {
+        // Required by the type of this layer, so it is there
+        handlers.set(job._tag, { job, handler: Context.getUnsafe(context, job.definition.handler) })
+      }
+      yield* start(jobs, options, handlers)
+    })
+  ) as Layer.Layer<never, WorkerError | StoreError | BrokerError, HandlersOf<Jobs[number]> | Polyqueue | Ports>
+
+const start = Effect.fnUntraced(function* (
+  jobs: ReadonlyArray<Any>,
+  options: Options,
+  handlers: WorkerContext["handlers"]
+) {
+  const { retention, timings } = readOptions(options)
+  const makeId = yield* Ids.make
+  const metrics = yield* Metrics
+  const name = options.name ?? `${hostname()}/${pid}`
+  const worker: WorkerContext = {
+    id: yield* makeId,
+    name,
+    store: yield* JobStore,
+    broker: yield* Broker,
+    registry: yield* WorkerRegistry,
+    metrics,
+    clock: yield* Clock.Clock,
+    defaults: yield* JobDefaults,
+    supervisor: yield* Supervisor.make(metrics, name),
+    makeId,
+    timings,
+    handlers
+  }
+  const pools = Pool.fromConcurrency(
+    options.concurrency ?? defaultConcurrency,
+    Array.from(new Set(jobs.map((job) => job.definition.queue))),
+    jobs.map((job) => job._tag),
+    defaultConcurrency
+  )
+  const progress = yield* ProgressLoop.make(worker.store, worker.supervisor)
+  const slots = yield* Slots.make(worker, pools, progress)
+  const leases = yield* LeaseKeeper.make(worker, slots)
+  yield* Settler.make(worker, slots)
+  const heartbeat = yield* Heartbeat.make(worker, slots)
+  yield* Maintenance.start(
+    {
+      store: worker.store,
+      registry: worker.registry,
+      broker: worker.broker,
+      metrics,
+      clock: worker.clock,
+      ownWorkers: [worker.id],
+      lease: timings.lease,
+      interruptGrace: timings.interruptGrace,
+      sweepEvery: timings.sweepEvery,
+      staleAfter: timings.staleAfter,
+      retention,
+      receivesEmpty: () => true
+    },
+    worker.supervisor
+  )
+  // Finalisers run in reverse: the claim loop (forked below) stops first, then this drains, then the other loops stop
+  yield* Effect.addFinalizer(() => drain(worker, slots, leases, heartbeat))
+  yield* Claims.make(worker, slots, leases)
+})
+
+const drain = (
+  { timings }: WorkerContext,
+  slots: Slots.Slots,
+  leases: LeaseKeeper.LeaseKeeper,
+  heartbeat: Heartbeat.Heartbeat
+) => {
+  const empty = Effect.suspend(() => (slots.held.size === 0 ? Effect.void : slots.quiet.wait))
+  const steps = Effect.gen(function* () {
+    slots.close()
+    yield* heartbeat.drain
+    yield* Effect.timeoutOption(empty, Duration.millis(timings.shutdownGrace))
+    for (const held of slots.held.values()) slots.interrupt(held, "shutdown")
+    // An interrupted handler has its grace, its settle some round trips
+    yield* Effect.timeoutOption(empty, Duration.millis(timings.interruptGrace + 1_000))
+    yield* Effect.timeoutOption(leases.giveBack, "1 second")
+    yield* Effect.timeoutOption(heartbeat.stop, "1 second")
+  })
+  // A finaliser is uninterruptible and its fiber is already interrupted: time-outs need a fiber of their own
+  return Effect.flatMap(Effect.forkDetach(steps, { startImmediately: true }), Fiber.join)
+}

@@ -1,0 +1,72 @@
+/**
+ * W3C trace context travels with the job: the enqueue's span is stored with the row, every attempt is a child of it.
+ * Nothing is made when nobody traces: no span, no metadata.
+ */
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Headers from "effect/http/Headers"
+import * as HttpTraceContext from "effect/http/HttpTraceContext"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+
+const nativeTracer = Tracer.Tracer.defaultValue()
+
+/** True when a tracer was provided: the native one exports nothing, so a span would only cost. */
+const isTraced = (fiber: Fiber.Fiber<unknown, unknown>) => fiber.getRef(Tracer.Tracer) !== nativeTracer
+
+/** The span around the caller as JSON text, or `undefined`. */
+export const current: Effect.Effect<string | undefined> = Effect.withFiber((fiber) =>
+  isTraced(fiber)
+    ? Effect.match(Effect.currentSpan, {
+        onFailure: () => undefined,
+        onSuccess: (span) => {
+          const { traceparent } = HttpTraceContext.toHeaders(span)
+          return traceparent === undefined ? undefined : JSON.stringify({ traceparent })
+        }
+      })
+    : Effect.undefined
+)
+
+/** Wraps an enqueue in a producer span, when somebody traces. */
+export const producer = <A, E, R>(type: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) =>
+    isTraced(fiber)
+      ? Effect.withSpan(effect, `enqueue ${type}`, {
+          kind: "producer",
+          attributes: {
+            "messaging.system": "polyqueue",
+            "messaging.operation.type": "send",
+            "polyqueue.job.type": type
+          }
+        })
+      : effect
+  )
+
+/** Wraps an attempt in a consumer span, child of the enqueue's, when somebody traces. */
+export const consumer = <A, E, R>(
+  job: {
+    readonly id: string
+    readonly type: string
+    readonly queue: string
+    readonly attempt: number
+    readonly metadata: Readonly<Record<string, string>> | undefined
+  },
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    if (!isTraced(fiber)) return effect
+    const origin =
+      job.metadata === undefined ? Option.none() : HttpTraceContext.fromHeaders(Headers.fromInput(job.metadata))
+    return Effect.withSpan(effect, `run ${job.type}`, {
+      kind: "consumer",
+      ...(Option.isSome(origin) ? { parent: origin.value } : { root: true }),
+      attributes: {
+        "messaging.system": "polyqueue",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": job.queue,
+        "messaging.message.id": job.id,
+        "polyqueue.job.type": job.type,
+        "polyqueue.job.attempt": job.attempt
+      }
+    })
+  })

@@ -1,0 +1,38 @@
+/**
+ * Ends attempts whose owner stopped renewing. After an outage of the database renewals go first: a sweeper that could not
+ * speak to it for a third of a lease waits one lease before it ends anything.
+ */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../JobError.ts"
+import { monotonic } from "../worker/WorkerContext.ts"
+import { batch, type MaintenanceContext, report, untilDone } from "./MaintenanceContext.ts"
+
+/** A look-up that changes nothing: is the database there? */
+const probe = ["00000000-0000-0000-0000-000000000000"]
+
+export const make = (maintenance: MaintenanceContext): Effect.Effect<void, StoreError> => {
+  const { clock, lease, ownWorkers, store } = maintenance
+  let lastSuccess = monotonic(clock)
+  let failing = false
+  let holdUntil = 0
+  const sweep = untilDone(
+    store.reap({ limit: batch, exceptWorkers: ownWorkers }).pipe(
+      Effect.tap((reaped) => report(maintenance, reaped, "crashed")),
+      Effect.map((reaped) => reaped.length)
+    )
+  )
+  return Effect.suspend(() => {
+    if (monotonic(clock) < holdUntil) return Effect.void
+    if (!failing) return sweep
+    return Effect.andThen(
+      store.get(probe),
+      Effect.sync(() => {
+        failing = false
+        if (monotonic(clock) - lastSuccess > lease / 3) holdUntil = monotonic(clock) + lease
+      })
+    )
+  }).pipe(
+    Effect.tap(() => Effect.sync(() => (lastSuccess = monotonic(clock)))),
+    Effect.tapError(() => Effect.sync(() => (failing = true)))
+  )
+}

@@ -1,0 +1,69 @@
+/**
+ * Fills free slots straight from the store: one statement for all pools, again as soon as there is room. When nothing is
+ * due it waits for the doorbell, for the next job to become due, or for room, whichever comes first.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { BrokerError } from "../JobError.ts"
+import type { LeaseKeeper } from "./LeaseKeeper.ts"
+import type { Slots } from "./Slots.ts"
+import { monotonic, type WorkerContext } from "./WorkerContext.ts"
+
+/** Longest wait before the store is asked again without a reason. */
+const maxIdle = 30_000
+/** Pause when due jobs could not be taken: somebody holds their locks, or they are suspects and one is running. */
+const contended = 200
+
+/** Claims once for the pools that have room. Answers how many jobs came, or `undefined` when there is no room. */
+export const claimOnce = Effect.fnUntraced(function* (worker: WorkerContext, slots: Slots, leases: LeaseKeeper) {
+  const room = slots.room()
+  if (room.length === 0) return undefined
+  const claim = yield* worker.makeId
+  const sentAt = monotonic(worker.clock)
+  const jobs = yield* Effect.onExit(
+    worker.store.claim({
+      claim,
+      worker: worker.id,
+      lease: worker.timings.lease,
+      pools: room,
+      suspects: slots.suspects()
+    }),
+    (exit) =>
+      Effect.sync(() => {
+        if (exit._tag === "Failure") leases.unknownClaim(claim)
+        else slots.accept(exit.value, sentAt)
+      })
+  )
+  for (const { limit, pool, ranges } of room) {
+    const count = jobs.reduce(
+      (n, job) => (ranges.some((range) => range.queue === job.queue && range.type === job.type) ? n + 1 : n),
+      0
+    )
+    pool.mayHaveMore = count >= limit
+  }
+  return jobs.length
+})
+
+/** The claim loop of a worker whose broker is a doorbell. */
+export const make = Effect.fnUntraced(function* (
+  worker: WorkerContext,
+  slots: Slots,
+  leases: LeaseKeeper
+): Effect.fn.Return<void, BrokerError, Scope.Scope> {
+  const ranges = slots.pools.flatMap((pool) => pool.ranges)
+  const bell = yield* worker.broker.consumer({
+    queues: Array.from(new Set(slots.pools.flatMap((pool) => pool.queues))),
+    lease: worker.timings.lease
+  })
+  yield* worker.supervisor.loop(
+    "claim",
+    Effect.gen(function* () {
+      const count = yield* claimOnce(worker, slots, leases)
+      if (count === undefined) return yield* slots.roomy.wait
+      if (count > 0) return
+      const due = yield* worker.store.nextDue(ranges)
+      const wait = due === undefined ? maxIdle : due === 0 ? contended : Math.min(maxIdle, Math.ceil(due))
+      yield* Effect.raceFirst(bell.receive({ max: 1, wait }), slots.roomy.wait)
+    })
+  )
+})

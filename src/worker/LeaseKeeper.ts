@@ -1,0 +1,121 @@
+/**
+ * Keeps the leases of everything held, in one statement every third of a lease. What the store says is lost is stopped at
+ * once; what cannot be proven any more is stopped at the end of its lease by our own monotonic clock, counted from before
+ * the last successful renewal was sent. Claims whose outcome is unknown are given back here, until they cannot commit.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Lease } from "../store/JobStoreDriver.ts"
+import { type Held, keyOf, leaseOf } from "./Held.ts"
+import * as Signal from "./Signal.ts"
+import type { Slots } from "./Slots.ts"
+import { monotonic, type WorkerContext } from "./WorkerContext.ts"
+
+/** Leases per statement. */
+const maxBatch = 5_000
+
+export interface LeaseKeeper {
+  /** A claim call ended without an answer: whatever it took is to be given back. */
+  readonly unknownClaim: (claim: string) => void
+  /** Gives back unknown claims and unproven attempts now. */
+  readonly giveBack: Effect.Effect<void>
+}
+
+export const make = Effect.fnUntraced(function* (
+  worker: WorkerContext,
+  slots: Slots
+): Effect.fn.Return<LeaseKeeper, never, Scope.Scope> {
+  const { clock, metrics, store, timings } = worker
+  const unknown = new Map<string, number>()
+  /** Attempts we stopped because nothing proved that they are still ours: if they are, they are given back. */
+  let unproven: Array<Lease> = []
+  const renewable = Signal.make()
+  const fenceable = Signal.make()
+  slots.onAccept(() => {
+    renewable.notify()
+    fenceable.notify()
+  })
+
+  const lose = (held: Held, proven: boolean) => {
+    if (held.phase === "ended" && held.interruption === undefined) return // its settle will say so
+    if (metrics.enabled) metrics.record({ _tag: "LeaseLost", queue: held.job.queue, type: held.job.type })
+    if (!proven) unproven.push(leaseOf(held))
+    slots.interrupt(held, "leaseLost")
+  }
+
+  const renew = Effect.fnUntraced(function* (batch: ReadonlyArray<Held>) {
+    const sentAt = monotonic(clock)
+    const renewal = yield* store.renew(batch.map(leaseOf), timings.lease)
+    const notRenewed = new Set<string>()
+    for (const lease of renewal.locked) notRenewed.add(keyOf(lease))
+    for (const lease of renewal.lost) {
+      notRenewed.add(keyOf(lease))
+      const held = slots.held.get(keyOf(lease))
+      if (held !== undefined) lose(held, true)
+    }
+    for (const held of batch) {
+      if (!notRenewed.has(keyOf(held.job))) held.provenUntil = sentAt + timings.lease
+    }
+    for (const lease of renewal.cancelled) {
+      const held = slots.held.get(keyOf(lease))
+      if (held !== undefined) slots.interrupt(held, "cancelled")
+    }
+  })
+
+  const giveBack = Effect.gen(function* () {
+    if (unproven.length > 0) {
+      const leases = unproven
+      yield* store.settle(
+        worker.id,
+        leases.map((lease) => ({ ...lease, _tag: "Released" }))
+      )
+      unproven = unproven.slice(leases.length)
+    }
+    if (unknown.size === 0) return
+    const now = monotonic(clock)
+    yield* store.abandon(worker.id, Array.from(unknown.keys()))
+    for (const [claim, until] of unknown) if (until < now) unknown.delete(claim)
+  })
+
+  yield* worker.supervisor.loop(
+    "renew",
+    Effect.gen(function* () {
+      // A worker at rest has nothing to renew: it costs nothing until it holds something again
+      if (slots.held.size === 0 && unknown.size === 0 && unproven.length === 0) return yield* renewable.wait
+      yield* Effect.sleep(Duration.millis(timings.renewEvery))
+      const all = Array.from(slots.held.values())
+      const renewing = Effect.forEach(
+        Array.from({ length: Math.ceil(all.length / maxBatch) }, (_, i) => all.slice(i * maxBatch, (i + 1) * maxBatch)),
+        renew,
+        { discard: true }
+      )
+      // A renewal that fails is tried again soon: there are two thirds of a lease left for it
+      yield* Effect.retry(renewing, { times: 3, while: (error) => error.isTransient })
+      yield* giveBack
+    })
+  )
+
+  yield* worker.supervisor.loop(
+    "self-fence",
+    Effect.suspend(() => {
+      if (slots.held.size === 0) return fenceable.wait
+      const now = monotonic(clock)
+      let next = now + timings.renewEvery
+      for (const held of slots.held.values()) {
+        if (held.phase === "ended") continue
+        if (held.provenUntil <= now) lose(held, false)
+        else next = Math.min(next, held.provenUntil)
+      }
+      return Effect.sleep(Duration.millis(Math.max(1, Math.ceil(next - now))))
+    })
+  )
+  return {
+    // Longer than any statement of ours may run, so that it cannot commit after we stopped looking
+    unknownClaim: (claim) => {
+      unknown.set(claim, monotonic(clock) + timings.lease + 10_000)
+      renewable.notify()
+    },
+    giveBack: Effect.ignore(giveBack, { log: "Warn" })
+  }
+})

@@ -1,0 +1,94 @@
+/**
+ * Slots that some queues share. A pool also keeps a few claimed jobs in store when they are quick, so that a slot that
+ * frees up never waits for a round trip; slow jobs are not claimed ahead, so that other workers can have them.
+ */
+import type { ClaimPool } from "../store/JobStoreDriver.ts"
+import type { Held } from "./Held.ts"
+
+/** Jobs claimed ahead at most. */
+const maxPrefetch = 900
+/** Run time that prefetching should cover: a few round trips. */
+const prefetchHorizon = 20
+/** Jobs asked for in one claim at most. */
+const maxClaim = 500
+
+export class Pool {
+  readonly ranges: ClaimPool["ranges"]
+  readonly queues: ReadonlyArray<string>
+  readonly slots: number
+  running = 0
+  /** The last claim brought all it asked for: there may be more. */
+  mayHaveMore = true
+  private buffer: Array<Held> = []
+  private head = 0
+  /** Moving average of run times in ms; starts slow, so that nothing is prefetched before something is known. */
+  private averageRun = 1_000
+
+  constructor(queues: ReadonlyArray<string>, types: ReadonlyArray<string>, slots: number) {
+    this.queues = queues
+    this.ranges = queues.flatMap((queue) => types.map((type) => ({ queue, type })))
+    this.slots = slots
+  }
+
+  get buffered(): number {
+    return this.buffer.length - this.head
+  }
+
+  get free(): number {
+    return this.slots - this.running
+  }
+
+  /** How many to ask for now; 0 while enough are in store. */
+  get wanted(): number {
+    const prefetch = Math.min(maxPrefetch, Math.floor((this.slots * prefetchHorizon) / Math.max(this.averageRun, 0.01)))
+    const wanted = this.free + prefetch - this.buffered
+    return this.buffered > prefetch / 2 || wanted <= 0 ? 0 : Math.min(maxClaim, wanted)
+  }
+
+  push(held: Held): void {
+    this.buffer.push(held)
+  }
+
+  /** A suspect runs before everything that is in store. */
+  pushFirst(held: Held): void {
+    this.buffer = [held, ...this.buffer.slice(this.head)]
+    this.head = 0
+  }
+
+  /** The next job to start, skipping those that were lost or cancelled while they waited. */
+  shift(): Held | undefined {
+    while (this.head < this.buffer.length) {
+      const held = this.buffer[this.head++]!
+      if (this.head === this.buffer.length) {
+        this.buffer = []
+        this.head = 0
+      }
+      if (held.phase === "buffered") return held
+    }
+    return undefined
+  }
+
+  /** Everything that has not started. */
+  takeAll(): ReadonlyArray<Held> {
+    const rest = this.buffer.slice(this.head).filter((held) => held.phase === "buffered")
+    this.buffer = []
+    this.head = 0
+    return rest
+  }
+
+  ran(milliseconds: number): void {
+    this.averageRun += (milliseconds - this.averageRun) * 0.05
+  }
+}
+
+/** Pools from the `concurrency` option: one shared by all queues, or one per queue. */
+export const fromConcurrency = (
+  concurrency: number | Readonly<Record<string, number>>,
+  queues: ReadonlyArray<string>,
+  types: ReadonlyArray<string>,
+  otherwise: number
+): ReadonlyArray<Pool> => {
+  if (typeof concurrency === "number") return [new Pool(queues, types, concurrency)]
+  const all = new Set([...queues, ...Object.keys(concurrency)])
+  return Array.from(all, (queue) => new Pool([queue], types, concurrency[queue] ?? otherwise))
+}

@@ -1,0 +1,138 @@
+/**
+ * Writes the ends of attempts, many in one statement: the first goes at once, what ends while it is in flight is the next
+ * batch. A job is held, and so renewed, until its settle is confirmed. After an outage the same settle is tried again until
+ * it is answered, past the end of the lease too: the fence decides whether it still counts, so finished work is not thrown
+ * away for nothing.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { AttemptOutcome, Settlement } from "../store/JobStoreDriver.ts"
+import { type Held, leaseOf } from "./Held.ts"
+import * as Signal from "./Signal.ts"
+import type { Slots } from "./Slots.ts"
+import { monotonic, type WorkerContext } from "./WorkerContext.ts"
+
+const maxBatch = 1_000
+/** Pause before a row that somebody else holds a lock on is tried again. */
+const lockedPause = 100
+
+interface Due {
+  readonly held: Held
+  readonly settlement: Settlement
+}
+
+export const make = Effect.fnUntraced(function* (
+  worker: WorkerContext,
+  slots: Slots
+): Effect.fn.Return<void, never, Scope.Scope> {
+  const { clock, metrics, store } = worker
+  /** Settlements whose row somebody else holds a lock on: each is tried again alone. */
+  const locked = new Map<Held, Due>()
+  const lockedSome = Signal.make()
+
+  const confirm = (due: Due, final: boolean) => {
+    if (metrics.enabled) {
+      const { job } = due.held
+      const ran = monotonic(clock) - due.held.startedAt
+      metrics.record({
+        _tag: "Ended",
+        queue: job.queue,
+        type: job.type,
+        outcome: outcomeOf(due.settlement),
+        final,
+        ran
+      })
+    }
+    slots.release(due.held, true)
+    if (!final) slots.roomy.notify()
+  }
+  const lose = (held: Held) => {
+    if (metrics.enabled) metrics.record({ _tag: "LeaseLost", queue: held.job.queue, type: held.job.type })
+    slots.release(held, false)
+  }
+
+  const settle = Effect.fnUntraced(function* (batch: ReadonlyArray<Due>) {
+    const outcomes = yield* store.settle(
+      worker.id,
+      batch.map((due) => due.settlement)
+    )
+    const back: Array<Due> = []
+    for (let i = 0; i < batch.length; i++) {
+      const due = batch[i]!
+      const outcome = outcomes[i]!
+      switch (outcome._tag) {
+        case "Settled":
+          confirm(due, outcome.status !== "queued")
+          break
+        case "AlreadyMine":
+          confirm(due, isFinal(due.settlement))
+          break
+        case "LeaseLost":
+          lose(due.held)
+          break
+        case "Refused":
+          // What the store cannot hold ends the job, cleanly, with the reason in its place
+          back.push({
+            held: due.held,
+            settlement: {
+              ...leaseOf(due.held),
+              _tag: "Failed",
+              error: { code: "resultInvalid", message: `the result cannot be stored: ${outcome.error.message}` },
+              retryIn: undefined
+            }
+          })
+          break
+        case "Locked":
+          locked.set(due.held, due)
+          lockedSome.notify()
+          continue
+      }
+      locked.delete(due.held)
+    }
+    return back
+  })
+
+  const round = Effect.gen(function* () {
+    const batch = slots.takeDue(maxBatch)
+    if (batch.length === 0) return yield* slots.settleable.wait
+    yield* Effect.matchCauseEffect(settle(batch), {
+      onSuccess: (back) => Effect.sync(() => slots.putBack(back)),
+      onFailure: (cause) => {
+        slots.putBack(batch)
+        return Effect.failCause(cause)
+      }
+    })
+  })
+  yield* worker.supervisor.loop("settle", round)
+  yield* worker.supervisor.loop(
+    "settle-locked",
+    Effect.gen(function* () {
+      if (locked.size === 0) return yield* lockedSome.wait
+      yield* Effect.sleep(Duration.millis(lockedPause))
+      for (const due of Array.from(locked.values())) {
+        slots.putBack(yield* settle([due]))
+      }
+    })
+  )
+})
+
+const isFinal = (settlement: Settlement): boolean =>
+  settlement._tag === "Succeeded" ||
+  settlement._tag === "Cancelled" ||
+  (settlement._tag === "Failed" && settlement.retryIn === undefined)
+
+const outcomeOf = (settlement: Settlement): AttemptOutcome => {
+  switch (settlement._tag) {
+    case "Succeeded":
+      return "succeeded"
+    case "Failed":
+      return settlement.error.code === "timedOut" ? "timedOut" : "failed"
+    case "Snoozed":
+      return "snoozed"
+    case "Released":
+      return "released"
+    case "Cancelled":
+      return "cancelled"
+  }
+}

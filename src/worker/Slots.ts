@@ -1,0 +1,254 @@
+/**
+ * The jobs this worker holds: starts them when a slot is free, watches their exit and their deadlines, stops them when
+ * somebody has a reason to. No loop and no queue on the way of a job: everything here is synchronous but the handler.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as References from "effect/References"
+import type * as Scope from "effect/Scope"
+import { CurrentJob, type Interruption, type Progress } from "../CurrentJob.ts"
+import type { JobId } from "../JobId.ts"
+import type { ClaimedJob, ClaimPool, Lease, Settlement } from "../store/JobStoreDriver.ts"
+import * as Attempt from "./Attempt.ts"
+import * as Deadlines from "./Deadlines.ts"
+import { type Held, keyOf, leaseOf } from "./Held.ts"
+import type { Pool } from "./Pool.ts"
+import * as Signal from "./Signal.ts"
+import { monotonic, type WorkerContext } from "./WorkerContext.ts"
+
+export interface Slots {
+  readonly pools: ReadonlyArray<Pool>
+  /** Everything held, by attempt. */
+  readonly held: ReadonlyMap<string, Held>
+  /** Raised when more could be claimed than a moment ago. */
+  readonly roomy: Signal.Signal
+  /** Raised when a settlement is due. */
+  readonly settleable: Signal.Signal
+  /** Raised, once closed, when nothing is held any more. */
+  readonly quiet: Signal.Signal
+  /** Free room per pool, for one claim. Empty while there is none. */
+  readonly room: () => ReadonlyArray<ClaimPool & { readonly pool: Pool }>
+  /** How many suspects may be claimed now: one, if none is held and a slot is really free. */
+  readonly suspects: () => 0 | 1
+  /** Takes jobs claimed by a call that was sent at `sentAt` (monotonic ms). */
+  readonly accept: (
+    jobs: ReadonlyArray<ClaimedJob>,
+    sentAt: number,
+    released?: (job: ClaimedJob) => ((settled: boolean) => void) | undefined
+  ) => void
+  /** Calls back whenever jobs were taken. */
+  readonly onAccept: (listener: () => void) => void
+  /** Settlements that are due, at most `max`, in order. */
+  readonly takeDue: (max: number) => ReadonlyArray<{ readonly held: Held; readonly settlement: Settlement }>
+  /** Puts settlements back, before all others. */
+  readonly putBack: (due: ReadonlyArray<{ readonly held: Held; readonly settlement: Settlement }>) => void
+  /** Lets go of a job: it is settled, or it is not ours any more. */
+  readonly release: (held: Held, settled: boolean) => void
+  /** Asks a held job to stop. One that has not started is settled at once. */
+  readonly interrupt: (held: Held, reason: Interruption) => void
+  /** Gives back what has not started, and starts nothing any more. */
+  readonly close: () => void
+  readonly runningCount: () => number
+}
+
+/** Reports of progress wait here, the last one per job wins. */
+export interface ProgressSink {
+  readonly report: (lease: Lease, progress: Progress | undefined) => void
+}
+
+export const make = Effect.fnUntraced(function* (
+  worker: WorkerContext,
+  pools: ReadonlyArray<Pool>,
+  progress: ProgressSink
+): Effect.fn.Return<Slots, never, Scope.Scope> {
+  const { clock, defaults, metrics, timings } = worker
+  const held = new Map<string, Held>()
+  const deadlines = yield* Deadlines.make(clock, worker.supervisor)
+  const roomy = Signal.make()
+  const settleable = Signal.make()
+  const quiet = Signal.make()
+  const background = Effect.runForkWith(yield* Effect.context<never>())
+  let due: Array<{ readonly held: Held; readonly settlement: Settlement }> = []
+  let closed = false
+  let accepted = () => {}
+  let suspectsHeld = 0
+
+  const settle = (one: Held, settlement: Settlement) => {
+    one.phase = "ended"
+    due.push({ held: one, settlement })
+    settleable.notify()
+  }
+
+  const release = (one: Held, settled: boolean) => {
+    if (!held.delete(keyOf(one.job))) return
+    one.phase = "ended"
+    if (closed && held.size === 0) quiet.notify()
+    if (one.job.suspect) suspectsHeld--
+    one.onReleased?.(settled)
+    if (one.job.suspect) roomy.notify()
+  }
+
+  const freeSlot = (pool: Pool) => {
+    pool.running--
+    start(pool)
+    if (pool.mayHaveMore) roomy.notify()
+  }
+
+  const onExit = (one: Held, exit: Exit.Exit<string, unknown>) => {
+    const ran = monotonic(clock) - one.startedAt
+    one.pool.ran(ran)
+    // Lost, or settled without it because it would not stop: only the slot is left to free
+    if (one.phase === "running") {
+      if (exit._tag === "Success") settle(one, succeeded(one, exit.value))
+      else settleFailure(one, exit.cause)
+    }
+    freeSlot(one.pool)
+  }
+
+  const settleFailure = (one: Held, cause: Cause.Cause<unknown>) => {
+    one.phase = "ended"
+    background(Attempt.settlementOf(one, cause, defaults)).addObserver((exit) => {
+      settle(one, exit._tag === "Success" ? exit.value : { ...leaseOf(one), _tag: "Released" })
+    })
+  }
+
+  const context = (one: Held): Context.Context<never> => {
+    const { job } = one
+    const lease = leaseOf(one)
+    const current = CurrentJob.of({
+      id: job.id as JobId,
+      attempt: job.attempt,
+      fence: job.fence,
+      enqueuedAt: DateTime.makeUnsafe(job.enqueuedAt),
+      deadline:
+        job.timeout === undefined
+          ? Option.none()
+          : Option.some(DateTime.makeUnsafe(clock.currentTimeMillisUnsafe() + job.timeout)),
+      interruption: Effect.sync(() => Option.fromUndefinedOr(one.interruption)),
+      heartbeat: Effect.sync(() => progress.report(lease, undefined)),
+      progress: (value) => Effect.sync(() => progress.report(lease, value))
+    })
+    return one.handler.context.pipe(
+      Context.add(CurrentJob, current),
+      Context.add(References.CurrentLogAnnotations, { job: job.type, jobId: job.id, attempt: job.attempt })
+    ) as Context.Context<never>
+  }
+
+  const start = (pool: Pool) => {
+    while (!closed && pool.running < pool.slots) {
+      const one = pool.shift()
+      if (one === undefined) return
+      one.phase = "running"
+      one.startedAt = monotonic(clock)
+      pool.running++
+      if (metrics.enabled) {
+        const waited = Math.max(0, clock.currentTimeMillisUnsafe() - one.job.runAt)
+        metrics.record({ _tag: "Started", queue: one.job.queue, type: one.job.type, waited })
+      }
+      if (one.job.timeout !== undefined && one.job.timeoutThen !== "ignore") {
+        deadlines.add(one.startedAt + one.job.timeout, () => interrupt(one, "timedOut"))
+      }
+      const fiber = Effect.runForkWith(context(one))(Attempt.run(one, defaults.maxResultBytes))
+      one.fiber = fiber
+      fiber.addObserver((exit) => onExit(one, exit))
+    }
+  }
+
+  const interrupt = (one: Held, reason: Interruption) => {
+    if (one.phase === "ended" || one.interruption !== undefined) return
+    one.interruption = reason
+    if (one.phase === "buffered") {
+      if (reason === "leaseLost") release(one, false)
+      else settle(one, { ...leaseOf(one), _tag: reason === "cancelled" ? "Cancelled" : "Released" })
+      return
+    }
+    if (reason === "leaseLost") release(one, false)
+    one.fiber?.interruptUnsafe()
+    deadlines.add(monotonic(clock) + timings.interruptGrace, () => abandonFiber(one))
+  }
+
+  /** It was asked to stop and did not: its job goes on without it, its slot stays taken. */
+  const abandonFiber = (one: Held) => {
+    if (one.fiber?.pollUnsafe() !== undefined) return
+    background(
+      Effect.logWarning(
+        `job ${one.job.id} (${one.job.type}) does not stop ${timings.interruptGrace} ms after it was interrupted (${one.interruption}): unresponsive, its slot stays taken`
+      )
+    )
+    if (one.phase === "running") settleFailure(one, Cause.interrupt())
+  }
+
+  return {
+    pools,
+    held,
+    roomy,
+    settleable,
+    quiet,
+    room: () =>
+      closed
+        ? []
+        : pools.flatMap((pool) => {
+            const limit = pool.wanted
+            return limit > 0 ? [{ pool, ranges: pool.ranges, limit }] : []
+          }),
+    suspects: () => (suspectsHeld === 0 && pools.every((pool) => pool.free > 0 && pool.buffered === 0) ? 1 : 0),
+    accept: (jobs, sentAt, released) => {
+      for (const job of jobs) {
+        const handler = worker.handlers.get(job.type)
+        const pool = pools.find((pool) => pool.queues.includes(job.queue))
+        // The store only answers with ranges it was asked for
+        if (handler === undefined || pool === undefined) continue
+        const one: Held = {
+          job,
+          definition: handler.job.definition,
+          handler: handler.handler,
+          pool,
+          phase: "buffered",
+          fiber: undefined,
+          interruption: undefined,
+          provenUntil: sentAt + timings.lease,
+          startedAt: sentAt,
+          onReleased: released?.(job)
+        }
+        held.set(keyOf(job), one)
+        if (job.suspect) {
+          suspectsHeld++
+          pool.pushFirst(one)
+        } else pool.push(one)
+        if (closed) interrupt(one, "shutdown")
+      }
+      if (jobs.length > 0) accepted()
+      for (const pool of pools) start(pool)
+    },
+    onAccept: (listener) => {
+      accepted = listener
+    },
+    takeDue: (max) => {
+      const taken = due.length <= max ? due : due.slice(0, max)
+      due = due.length <= max ? [] : due.slice(max)
+      return taken
+    },
+    putBack: (back) => {
+      if (back.length === 0) return
+      due = [...back, ...due]
+      settleable.notify()
+    },
+    release,
+    interrupt,
+    close: () => {
+      closed = true
+      for (const pool of pools) for (const one of pool.takeAll()) interrupt(one, "shutdown")
+    },
+    runningCount: () => pools.reduce((n, pool) => n + pool.running, 0)
+  }
+})
+
+const succeeded = (one: Held, result: string): Settlement => ({
+  ...leaseOf(one),
+  _tag: "Succeeded",
+  result: result === "null" ? undefined : result
+})
