@@ -1,0 +1,155 @@
+/**
+ * The tables: jobs, their ended attempts, workers, and what is paused. Impossible rows are impossible by CHECK; fixed
+ * widths come first; what renewals and progress write is in no index, so those updates stay on their page (HOT).
+ */
+import type { Names } from "../src/store/postgres/Names.ts"
+
+const jobs = (n: Names): ReadonlyArray<string> => [
+  `create table ${n.jobs} (
+  id uuid not null,
+  run_at timestamptz not null,
+  enqueued_at timestamptz not null,
+  fence bigint not null default 0,
+  publish_at timestamptz,
+  started_at timestamptz,
+  lease_expires_at timestamptz,
+  claim uuid,
+  finished_at timestamptz,
+  progress_at timestamptz,
+  cancel_requested_at timestamptz,
+  overran_at timestamptz,
+  timeout bigint,
+  attempt integer not null default 0,
+  failures integer not null default 0,
+  crashes integer not null default 0,
+  interruptions integer not null default 0,
+  snoozes integer not null default 0,
+  retry_from integer not null default 0,
+  crash_from integer not null default 0,
+  max_attempts integer not null,
+  max_crashes integer not null,
+  max_snoozes integer not null,
+  publications integer not null default 0,
+  priority smallint not null,
+  hinted boolean not null,
+  unique_live boolean not null,
+  status text not null,
+  queue text not null,
+  type text not null,
+  timeout_then text not null,
+  lease_owner text,
+  unique_key text,
+  payload jsonb not null,
+  retry_delays real[],
+  tags text[],
+  metadata jsonb,
+  result jsonb,
+  error jsonb,
+  progress jsonb,
+  constraint ${n.local("jobs_pkey")} primary key (id),
+  constraint ${n.local("jobs_status")} check (status in ('queued', 'processing', 'succeeded', 'failed', 'cancelled')),
+  constraint ${n.local("jobs_owner")} check (case when status = 'processing'
+    then claim is not null and lease_owner is not null and lease_expires_at is not null and started_at is not null
+    else claim is null and lease_owner is null and lease_expires_at is null end),
+  constraint ${n.local("jobs_end")} check
+    ((status in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)),
+  constraint ${n.local("jobs_result")} check (result is null or status = 'succeeded'),
+  constraint ${n.local("jobs_hint")} check
+    (publish_at is null or (hinted and status = 'queued')),
+  constraint ${n.local("jobs_counters")} check (
+    failures >= 0 and crashes >= 0 and interruptions >= 0 and snoozes >= 0 and publications >= 0
+    and retry_from between 0 and failures and crash_from between 0 and crashes
+    and attempt >= failures + crashes + interruptions + snoozes),
+  constraint ${n.local("jobs_limits")} check (
+    max_attempts > 0 and max_crashes > 0 and max_snoozes >= 0 and timeout > 0 and priority between 0 and 9
+    and timeout_then in ('retry', 'fail', 'ignore')),
+  constraint ${n.local("jobs_lengths")} check (
+    length(queue) between 1 and 255 and length(type) between 1 and 255 and length(unique_key) <= 1000
+    and length(lease_owner) <= 255)
+) with (
+  fillfactor = 75,
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_threshold = 1000,
+  autovacuum_vacuum_insert_scale_factor = 0.05,
+  autovacuum_analyze_scale_factor = 0.05,
+  autovacuum_vacuum_cost_delay = 0
+)`,
+  // Claims walk (queue, type, priority) ranges: what they cannot take is never in front of what they can
+  `create index ${n.local("jobs_claim")} on ${n.jobs} (queue, type, priority, run_at, id)
+  where status = 'queued' and crashes <= crash_from`,
+  // Jobs that crashed a worker wait apart: a worker takes at most one of them
+  `create index ${n.local("jobs_suspects")} on ${n.jobs} (queue, type, priority, run_at, id)
+  where status = 'queued' and crashes > crash_from`,
+  // As many as the fleet has slots: sweeps read them all
+  `create index ${n.local("jobs_processing")} on ${n.jobs} (id) where status = 'processing'`,
+  `create unique index ${n.local("jobs_unique")} on ${n.jobs} (type, unique_key)
+  where unique_key is not null and (not unique_live or status in ('queued', 'processing'))`,
+  // First hints and repeated ones apart, so that a backlog published already is not in front of what is new
+  `create index ${n.local("jobs_publish")} on ${n.jobs} (priority, publish_at)
+  where publish_at is not null and publications = 0`,
+  `create index ${n.local("jobs_publish_again")} on ${n.jobs} (priority, publish_at)
+  where publish_at is not null and publications > 0`,
+  `create index ${n.local("jobs_finished")} on ${n.jobs} (status, finished_at) where finished_at is not null`
+]
+
+const attempts = (n: Names): ReadonlyArray<string> => [
+  `create table ${n.attempts} (
+  job_id uuid not null,
+  claim uuid not null,
+  claimed_at timestamptz not null,
+  ended_at timestamptz not null,
+  attempt integer not null,
+  outcome text not null,
+  finalized_by text not null,
+  worker text not null,
+  error jsonb,
+  constraint ${n.local("attempts_pkey")} primary key (job_id, attempt),
+  constraint ${n.local("attempts_outcome")} check
+    (outcome in ('succeeded', 'failed', 'timedOut', 'snoozed', 'released', 'cancelled', 'crashed')),
+  constraint ${n.local("attempts_finalized")} check (finalized_by in ('worker', 'reaper', 'admin')),
+  constraint ${n.local("attempts_attempt")} check (attempt > 0)
+) with (
+  autovacuum_vacuum_insert_scale_factor = 0.1,
+  autovacuum_analyze_scale_factor = 0.1,
+  autovacuum_vacuum_cost_delay = 0
+)`,
+  // Append-only: a block range index costs the hot path nothing and finds what retention lets go
+  `create index ${n.local("attempts_ended")} on ${n.attempts} using brin (ended_at)
+  with (pages_per_range = 32, autosummarize = on)`
+]
+
+const others = (n: Names): ReadonlyArray<string> => [
+  `create table ${n.workers} (
+  id text not null,
+  started_at timestamptz not null,
+  heartbeat_at timestamptz not null,
+  pid integer not null,
+  slots integer not null,
+  running_count integer not null,
+  status text not null,
+  host text not null,
+  name text not null,
+  version text not null,
+  queues text[] not null,
+  job_types text[] not null,
+  running text[] not null,
+  constraint ${n.local("workers_pkey")} primary key (id),
+  constraint ${n.local("workers_status")} check (status in ('running', 'draining', 'stopped', 'dead'))
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.1)`,
+  // One row per paused queue (type '') or type of a queue. No row: not paused
+  `create table ${n.queues} (
+  queue text not null,
+  type text not null default '',
+  paused_at timestamptz not null,
+  paused_until timestamptz,
+  reason text,
+  constraint ${n.local("queues_pkey")} primary key (queue, type)
+)`
+]
+
+/** The statements of this migration, in order. */
+export const createJobs = (names: Names): ReadonlyArray<string> => [
+  ...jobs(names),
+  ...attempts(names),
+  ...others(names)
+]

@@ -1,0 +1,65 @@
+/**
+ * The database identifiers of Polyqueue, validated in this one place and quoted anyway. Nothing else that reaches a
+ * statement's text comes from outside: all values are bound parameters.
+ */
+import * as Result from "effect/Result"
+import { StoreError } from "../../JobError.ts"
+
+/** Where the tables are. */
+export interface NamesOptions {
+  /** Default `public`. */
+  readonly schema?: string | undefined
+  /** Tables are called `<prefix>_jobs` and so on. Default `polyqueue`. */
+  readonly prefix?: string | undefined
+}
+
+/** Quoted, schema-qualified names, ready for a statement's text. */
+export interface Names {
+  readonly schema: string
+  readonly prefix: string
+  readonly jobs: string
+  readonly attempts: string
+  readonly workers: string
+  readonly queues: string
+  readonly migrations: string
+  /** The name of an index or constraint, quoted; Postgres keeps it in the schema of its table. */
+  readonly local: (name: string) => string
+  /** A further table of ours, quoted and qualified. */
+  readonly table: (name: string) => string
+}
+
+const valid = /^[a-z_][a-z0-9_]{0,40}$/
+
+/** Validates and quotes. Fails with reason `Refused` on a name that is not plain lower case, digits and underscores. */
+export const make = (options: NamesOptions = {}): Result.Result<Names, StoreError> => {
+  const schema = options.schema ?? "public"
+  const prefix = options.prefix ?? "polyqueue"
+  for (const [what, name] of [
+    ["schema", schema],
+    ["table prefix", prefix]
+  ] as const) {
+    if (!valid.test(name)) {
+      return Result.fail(
+        new StoreError({
+          reason: "Refused",
+          operation: "names",
+          message:
+            `the ${what} ${JSON.stringify(name)} cannot be used: ` +
+            "take at most 41 lower-case letters, digits and underscores, not beginning with a digit"
+        })
+      )
+    }
+  }
+  const table = (name: string) => `"${schema}"."${prefix}_${name}"`
+  return Result.succeed({
+    schema,
+    prefix,
+    jobs: table("jobs"),
+    attempts: table("attempts"),
+    workers: table("workers"),
+    queues: table("queues"),
+    migrations: table("migrations"),
+    local: (name) => `"${prefix}_${name}"`,
+    table
+  })
+}

@@ -1,0 +1,160 @@
+/**
+ * The connections of the store. Enqueues and reads use the caller's client, so they join its transactions. Everything
+ * else runs on sessions of our own, made from the same configuration: READ COMMITTED whatever the role's default, with
+ * time-outs, and never starved by handlers that use up the caller's pool. Renewal has one nobody else can take.
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import type * as Scope from "effect/Scope"
+import { SqlClient } from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import { StoreError } from "../../JobError.ts"
+import type { DatabaseClock } from "./DatabaseClock.ts"
+import { fromSqlError } from "./Failure.ts"
+import type { Names } from "./Names.ts"
+
+/** Rows as arrays: no names, so nothing the caller's client does to names or to keys inside JSON can reach them. */
+export type Rows = ReadonlyArray<ReadonlyArray<unknown>>
+
+/** Runs one statement of constant text. */
+export type Run = (operation: string, text: string, params: ReadonlyArray<unknown>) => Effect.Effect<Rows, StoreError>
+
+export interface Sessions {
+  /** The caller's client: in its transaction when there is one. */
+  readonly ambient: Run
+  /** Our own sessions: claims, settles, maintenance. Opened when first used. */
+  readonly work: Run
+  /** One session for renewals alone. */
+  readonly renewal: Run
+  readonly ambientClient: SqlClient
+  readonly workClient: SqlClient
+  /** True when the calling fiber is in a transaction of the caller's client. */
+  readonly inTransaction: Effect.Effect<boolean>
+  /** True when every connection is one session (PGlite): inside a transaction our own sessions would wait for ever. */
+  readonly single: boolean
+}
+
+/** What our own sessions ask for when they connect. */
+const settings = {
+  default_transaction_isolation: "read committed",
+  default_transaction_read_only: "off",
+  statement_timeout: "10s",
+  lock_timeout: "5s",
+  idle_in_transaction_session_timeout: "10s",
+  plan_cache_mode: "force_generic_plan",
+  jit: "off",
+  // The statements are written for these plans; statistics of a table that was empty a moment ago say otherwise
+  enable_seqscan: "off",
+  enable_hashjoin: "off",
+  enable_mergejoin: "off",
+  enable_bitmapscan: "off"
+} as const
+
+const readBack = `select name from unnest(array[${Object.keys(settings)
+  .map((name) => `'${name}'`)
+  .join(",")}], array[${Object.values(settings)
+  .map((value) => `'${value}'`)
+  .join(",")}]) as asked(name, value) where current_setting(name) <> value`
+
+const runWith =
+  (sql: SqlClient): Run =>
+  (operation, text, params) =>
+    Effect.catchTag(sql.unsafe(text, params).values, "SqlError", (error: SqlError) =>
+      Effect.fail(fromSqlError(operation, error))
+    )
+
+const isPgClient = (sql: SqlClient): sql is PgClient.PgClient => PgClient.TypeId in sql
+
+/** Asks the first connection once whether the settings hold; a pooler in between may have dropped them. */
+const checked = (run: Run, scope: Scope.Scope): Run => {
+  let asked = false
+  const check = Effect.matchEffect(run("sessions", readBack, []), {
+    onFailure: () =>
+      Effect.sync(() => {
+        asked = false
+      }),
+    onSuccess: (rows) =>
+      rows.length === 0
+        ? Effect.void
+        : Effect.logWarning(
+            `polyqueue: the database sessions do not have the settings they asked for (${rows.map(([name]) => name).join(", ")}). ` +
+              "A connection pooler may drop them: connect directly, or set them with ALTER ROLE"
+          )
+  })
+  return (operation, text, params) => {
+    if (asked) return run(operation, text, params)
+    asked = true
+    return Effect.andThen(Effect.forkIn(check, scope), run(operation, text, params))
+  }
+}
+
+/** The caller's client, which must be a `PgClient`: its configuration is what our own sessions are made from. */
+const ambient: Effect.Effect<PgClient.PgClient, StoreError, SqlClient> = Effect.flatMap(SqlClient, (sql) =>
+  isPgClient(sql)
+    ? Effect.succeed(sql)
+    : Effect.fail(
+        new StoreError({
+          reason: "Unsupported",
+          operation: "sessions",
+          message: "the Postgres store needs the client of @effect/sql-pg: provide PgClient.layer"
+        })
+      )
+)
+
+/** A client of our own on the caller's database, with our settings and no transforms. Connects when first used. */
+const own = (
+  config: PgClient.PgClientConfig,
+  applicationName: string,
+  maxConnections: number
+): Effect.Effect<PgClient.PgClient, StoreError, Scope.Scope> =>
+  PgClient.make({
+    ...config,
+    applicationName,
+    maxConnections,
+    minConnections: 0,
+    multiplex: false,
+    types: undefined,
+    transformResultNames: undefined,
+    transformQueryNames: undefined,
+    startupParameters: { ...config.startupParameters, ...settings }
+  }).pipe(
+    Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make),
+    Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("sessions", error)))
+  )
+
+/** One session of our own that nobody else uses. */
+export const makeSingle = (applicationName: string): Effect.Effect<Run, StoreError, SqlClient | Scope.Scope> =>
+  Effect.map(
+    Effect.flatMap(ambient, ({ config }) => own(config, applicationName, 1)),
+    runWith
+  )
+
+/** Makes the store's connections from the caller's client. Opens none. */
+export const make: Effect.Effect<Sessions, StoreError, SqlClient | Scope.Scope> = Effect.gen(function* () {
+  const ambientClient = yield* ambient
+  const { config } = ambientClient
+  const workClient = yield* own(config, "polyqueue", 5)
+  const renewal = yield* makeSingle("polyqueue renewal")
+  const single = config.stream !== undefined
+  const scope = yield* Effect.scope
+  const work = runWith(workClient)
+  return {
+    ambient: runWith(ambientClient),
+    work: single ? work : checked(work, scope),
+    renewal,
+    ambientClient,
+    workClient,
+    inTransaction: Effect.withFiber((fiber) =>
+      Effect.succeed(Context.getOrUndefined(fiber.context, ambientClient.transactionService) !== undefined)
+    ),
+    single
+  }
+})
+
+/** Everything a statement of the store needs. */
+export interface Db extends Sessions {
+  readonly names: Names
+  readonly clock: DatabaseClock
+}

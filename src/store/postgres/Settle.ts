@@ -1,0 +1,157 @@
+/**
+ * The settle: ends attempts of this worker, in one statement for a whole batch, row and log together. It locks first,
+ * ordered by id, skipping what somebody else holds, so that it never waits and never deadlocks. A batch of successes has
+ * a statement of its own, the fast one. Only when fewer rows were written than sent is it asked what became of the rest.
+ */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../JobError.ts"
+import type { AttemptOutcome, Lease, Settlement, SettleOutcome, Status } from "../JobStoreDriver.ts"
+import type { DatabaseClock } from "./DatabaseClock.ts"
+import { errorText, heldColumns, leave, logAttempts, owned } from "./Exit.ts"
+import type { Names } from "./Names.ts"
+import * as Params from "./Params.ts"
+import type { Db, Rows } from "./Sessions.ts"
+
+/** `$1` ids, `$2` attempts, `$3` claims, sorted by id; `$4` results. Answers the count and, when short, the positions. */
+export const succeedStatement = (names: Names, clock: DatabaseClock): string =>
+  `with held as materialized (
+    select t.n, t.result, j.* from unnest(
+      (select $1::uuid[]), (select $2::int4[]), (select $3::uuid[]), (select $4::text[])
+    ) with ordinality as t(id, attempt, claim, result, n)
+    cross join lateral (
+      select j.id, j.claim, j.lease_owner from ${names.jobs} j where j.id = t.id and ${owned}
+      for no key update skip locked
+    ) j
+  ), u as (
+    update ${names.jobs} j set status = 'succeeded', claim = null, lease_owner = null, lease_expires_at = null,
+      finished_at = ${clock.moment}, result = h.result::jsonb, error = null
+    from held h where j.id = h.id
+    returning j.id, j.attempt, j.started_at, j.finished_at, h.claim, h.lease_owner, h.n
+  ), log as (
+    ${logAttempts(names)}
+    select id, claim, started_at, finished_at, attempt, 'succeeded', 'worker', lease_owner, null from u
+  )
+  select count(*)::int, case when count(*) < (select cardinality($1::uuid[])) then array_agg(n::int) end from u`
+
+/** As above, of any kind: `$5` outcomes, `$6` statuses after it, `$7` waits, `$8` errors. Answers position and status. */
+export const settleStatement = (names: Names, clock: DatabaseClock): string =>
+  `with held as materialized (
+    select t.n, t.outcome, t.next, t.wait, t.result::jsonb as result, t.error::jsonb as error, j.* from unnest(
+      (select $1::uuid[]), (select $2::int4[]), (select $3::uuid[]), (select $4::text[]),
+      (select $5::text[]), (select $6::text[]), (select $7::float8[]), (select $8::text[])
+    ) with ordinality as t(id, attempt, claim, result, outcome, next, wait, error, n)
+    cross join lateral (
+      select ${heldColumns} from ${names.jobs} j where j.id = t.id and ${owned}
+      for no key update skip locked
+    ) j
+  ), ${leave(names, clock, "worker")}
+  select n::int, status from u`
+
+/** What became of leases that a settle did not find: `$1` ids, `$2` attempts, `$3` claims. In order. */
+export const classifyStatement = (names: Names): string =>
+  `select case
+    when exists (select from ${names.attempts} a
+      where a.job_id = t.id and a.attempt = t.attempt and a.claim = t.claim and a.finalized_by = 'worker') then 'AlreadyMine'
+    when exists (select from ${names.jobs} j where j.id = t.id and ${owned}) then 'Locked'
+    else 'LeaseLost' end
+  from unnest((select $1::uuid[]), (select $2::int4[]), (select $3::uuid[])) with ordinality as t(id, attempt, claim, n)
+  order by t.n`
+
+interface Ending {
+  readonly outcome: AttemptOutcome
+  readonly next: Status
+  readonly wait?: number
+  readonly result?: string
+  readonly error?: string
+}
+
+const ending = (settlement: Settlement): Ending => {
+  switch (settlement._tag) {
+    case "Succeeded":
+      return { outcome: "succeeded", next: "succeeded", result: settlement.result ?? "null" }
+    case "Failed": {
+      const outcome = settlement.error.code === "timedOut" ? "timedOut" : "failed"
+      const error = errorText(settlement.error)
+      return settlement.retryIn === undefined
+        ? { outcome, next: "failed", error }
+        : { outcome, next: "queued", wait: settlement.retryIn, error }
+    }
+    case "Snoozed":
+      return { outcome: "snoozed", next: "queued", wait: settlement.delay }
+    case "Released":
+      return { outcome: "released", next: "queued" }
+    case "Cancelled":
+      return { outcome: "cancelled", next: "cancelled" }
+  }
+}
+
+/** The columns that name leases. */
+export const leaseColumns = (leases: ReadonlyArray<Lease>) =>
+  [
+    Params.uuids(leases.map(({ id }) => id)),
+    Params.ints(leases.map(({ attempt }) => attempt)),
+    Params.uuids(leases.map(({ claim }) => claim))
+  ] as const
+
+/** Leases in the order in which statements lock: by id. */
+export const byId = (a: Lease, b: Lease): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
+
+/** `JobStoreDriver.settle`. */
+export const make = (db: Db) => {
+  const succeed = succeedStatement(db.names, db.clock)
+  const settle = settleStatement(db.names, db.clock)
+  const classify = classifyStatement(db.names)
+
+  /** Positions (from 1) in the sorted batch that were written, and the status they got. */
+  const write = (sorted: ReadonlyArray<Settlement>): Effect.Effect<ReadonlyMap<number, Status> | "all", StoreError> => {
+    const endings = sorted.map(ending)
+    const results = Params.texts(endings.map(({ result }) => result))
+    if (sorted.every(({ _tag }) => _tag === "Succeeded")) {
+      return Effect.map(db.work("settle", succeed, [...leaseColumns(sorted), results]), (rows) => {
+        const [row] = rows as ReadonlyArray<[number, ReadonlyArray<number> | null]>
+        if (row?.[0] === sorted.length) return "all"
+        return new Map((row?.[1] ?? []).map((n) => [n, "succeeded"]))
+      })
+    }
+    const params = [
+      ...leaseColumns(sorted),
+      results,
+      Params.texts(endings.map(({ outcome }) => outcome)),
+      Params.texts(endings.map(({ next }) => next)),
+      Params.floats(endings.map(({ wait }) => wait)),
+      Params.texts(endings.map(({ error }) => error))
+    ]
+    return Effect.map(
+      db.work("settle", settle, params),
+      (rows: Rows) => new Map(rows as ReadonlyArray<[number, Status]>)
+    )
+  }
+
+  return Effect.fnUntraced(function* (
+    _worker: string,
+    settlements: ReadonlyArray<Settlement>
+  ): Effect.fn.Return<ReadonlyArray<SettleOutcome>, StoreError> {
+    if (settlements.length === 0) return []
+    const order = settlements.map((settlement, at) => ({ settlement, at }))
+    order.sort((a, b) => byId(a.settlement, b.settlement))
+    const written = yield* write(order.map(({ settlement }) => settlement))
+    if (written === "all") return settlements.map(() => succeeded)
+    const outcomes = Array.from<SettleOutcome>({ length: settlements.length })
+    const missing: typeof order = []
+    order.forEach((entry, n) => {
+      const status = written.get(n + 1)
+      if (status === undefined) missing.push(entry)
+      else outcomes[entry.at] = { _tag: "Settled", status }
+    })
+    if (missing.length > 0) {
+      const rows = yield* db.work("settle", classify, leaseColumns(missing.map(({ settlement }) => settlement)))
+      const tags = rows as ReadonlyArray<["AlreadyMine" | "Locked" | "LeaseLost"]>
+      missing.forEach(({ at }, n) => {
+        outcomes[at] = { _tag: tags[n]![0] }
+      })
+    }
+    return outcomes
+  })
+}
+
+const succeeded: SettleOutcome = { _tag: "Settled", status: "succeeded" }
