@@ -55,7 +55,7 @@ export const make: Effect.Effect<JobStoreDriver> = Effect.sync((): JobStoreDrive
     attempts: (id) => Effect.sync(() => table.attempts(id).map((record) => ({ ...record }))),
     list: (filter) => Effect.sync(() => list(table, filter)),
     stats: step((now) => stats(table, now)),
-    cancel: (ids) => step((now) => ids.map((id) => cancel(table, now, id))),
+    cancel: (ids) => step((now) => cancel(table, now, ids)),
     requeue: (id) => step((now) => requeue(table, now, id)),
     reap: (options) => step((now, random) => reap(table, now, random, options)),
     reapTimeouts: (options) => step((now, random) => reapTimeouts(table, now, random, options)),

@@ -32,7 +32,7 @@ const enqueueOne = (table: JobTable, now: number, job: NewJob): EnqueueOutcome =
   const known = table.get(job.id)
   if (known !== undefined) {
     return known.job.type === job.type && sameJson(known.job.payload, job.payload)
-      ? { _tag: "Duplicate", id: job.id }
+      ? { _tag: "Duplicate", id: known.job.id }
       : { _tag: "IdConflict" }
   }
   const holder = job.key === undefined ? undefined : table.holder(job.type, job.key)
@@ -49,6 +49,7 @@ const newRow = (job: NewJob, now: number, attempt: number): JobRow => {
   return {
     job: {
       ...job,
+      id: job.id.toLowerCase(),
       maxAttempts: limit(job.maxAttempts),
       maxCrashes: limit(job.maxCrashes),
       maxSnoozes: limit(job.maxSnoozes),

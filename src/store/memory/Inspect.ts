@@ -53,8 +53,13 @@ export const stats = (table: JobTable, now: number): ReadonlyArray<QueueStats> =
   return [...queues.values()].sort((a, b) => (a.queue < b.queue ? -1 : 1))
 }
 
-/** Ends a queued job; asks the owner of a running one to stop. */
-export const cancel = (table: JobTable, now: number, id: string): CancelOutcome => {
+/** Ends queued jobs; asks the owners of running ones to stop. Answers in order, an id named twice alike. */
+export const cancel = (table: JobTable, now: number, ids: ReadonlyArray<string>): ReadonlyArray<CancelOutcome> => {
+  const outcomes = new Map([...new Set(ids)].map((id) => [id, cancelOne(table, now, id)]))
+  return ids.map((id) => outcomes.get(id)!)
+}
+
+const cancelOne = (table: JobTable, now: number, id: string): CancelOutcome => {
   const row = table.get(id)
   if (row === undefined) return "missing"
   switch (row.status) {

@@ -46,8 +46,9 @@ export class JobTable {
   /** Queued rows whose hint is due once more, in the order of publishing. */
   readonly hintsAgain = new OrderedSet<JobRow>(byHint)
 
+  /** As a `uuid` column would: letters of either case are the same. */
   get(id: string): JobRow | undefined {
-    return this.#rows.get(id)
+    return this.#rows.get(id.toLowerCase())
   }
 
   /** Every row, oldest insert first. */
@@ -88,7 +89,7 @@ export class JobTable {
 
   /** Logged attempts of a job, oldest first. */
   attempts(id: string): ReadonlyArray<AttemptRecord> {
-    return this.#log.get(id) ?? []
+    return this.#log.get(id.toLowerCase()) ?? []
   }
 
   /** Logged attempts of all jobs, the longest ended first. */

@@ -1,7 +1,18 @@
 /** Cases of `claim` and `nextDue`: what is taken, in which order, by whom, and what a claim does to the row. */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { contractCase, failed, ids, LEASE, released, SLACK, snoozed, succeeded, uuid } from "./StoreUnderTest.ts"
+import {
+  assertApart,
+  contractCase,
+  failed,
+  ids,
+  LEASE,
+  released,
+  SLACK,
+  snoozed,
+  succeeded,
+  uuid
+} from "./StoreUnderTest.ts"
 
 export const claimCases = [
   contractCase(
@@ -134,8 +145,8 @@ export const claimCases = [
         { status, owner, publishAt },
         { status: "processing", owner: worker, publishAt: undefined }
       )
-      assert.strictEqual(leaseExpiresAt! - startedAt!, LEASE)
-      assert.strictEqual(timeoutAt! - startedAt!, 120_000)
+      assertApart(startedAt, leaseExpiresAt, LEASE)
+      assertApart(startedAt, timeoutAt, 120_000)
     }
   ),
 

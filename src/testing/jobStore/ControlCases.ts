@@ -29,6 +29,8 @@ export const controlCases = [
         "again changes nothing"
       )
       assert.deepStrictEqual(yield* driver.cancel([]), [])
+      const twice = yield* insert()
+      assert.deepStrictEqual(yield* driver.cancel([twice, twice]), ["cancelled", "cancelled"])
     }
   ),
 

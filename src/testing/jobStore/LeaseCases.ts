@@ -137,6 +137,7 @@ export const leaseCases = [
       const third = yield* claim({ pools, claim: c })
       yield* settle(succeeded(second[0]!))
       yield* driver.cancel([second[1]!.id])
+      assert.strictEqual(yield* driver.abandon("another", [a, b, c]), 0, "another worker's claims")
       assert.strictEqual(yield* driver.abandon(worker, [a, b, uuid()]), 3)
       assert.strictEqual(yield* driver.abandon(worker, [a, b]), 0, "they are given back already")
       assert.strictEqual(yield* driver.abandon(worker, []), 0)

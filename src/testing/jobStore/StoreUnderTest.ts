@@ -48,6 +48,10 @@ export const LEASE = 600_000
 /** More time than a case needs on a slow machine, less than any delay a case uses: 10 s. */
 export const SLACK = 10_000
 
+/** Two instants are `ms` apart, as near as a clock that is read twice can say. */
+export const assertApart = (from: number | undefined, to: number | undefined, ms: number): void =>
+  assert.approximately(to! - from!, ms, 1_000)
+
 /** A fresh UUID. Ids of one case are made in no particular order. */
 export const uuid = (): string => globalThis.crypto.randomUUID()
 
