@@ -6,7 +6,7 @@
  * through a rolling deploy.
  *
  * ```ts
- * const Migrated = Migrations.layer({ schema: "public", prefix: "polyqueue" }).pipe(Layer.provideMerge(PgLive))
+ * const Migrated = Migrations.layer({ schema: "jobs", prefix: "app" }).pipe(Layer.provideMerge(PgLive))
  * ```
  */
 import * as Effect from "effect/Effect"

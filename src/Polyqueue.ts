@@ -134,7 +134,8 @@ const make = Effect.fnUntraced(function* (
     const checked = DraftCheck.check(draft, defaults)
     if (Result.isFailure(checked)) return yield* checked.failure
     const metadata = yield* TraceContext.current
-    const job: NewJob = { ...checked.success, metadata, hinted, publishIn }
+    const isDue = checked.success.delay <= 0 && checked.success.runAt === undefined
+    const job: NewJob = { ...checked.success, metadata, hinted, publishIn: isDue ? publishIn : 0 }
     return job
   })
 

@@ -31,6 +31,7 @@ import type { Retention } from "./store/JobStoreDriver.ts"
 import { WorkerRegistry } from "./WorkerRegistry.ts"
 import * as Claims from "./worker/Claims.ts"
 import * as Heartbeat from "./worker/Heartbeat.ts"
+import * as HintedClaims from "./worker/HintedClaims.ts"
 import * as LeaseKeeper from "./worker/LeaseKeeper.ts"
 import * as Pool from "./worker/Pool.ts"
 import * as ProgressLoop from "./worker/ProgressLoop.ts"
@@ -64,6 +65,16 @@ export interface Options {
   readonly heartbeatEvery?: Duration.Input
   /** Workers silent for longer are marked dead. Default 60 s. */
   readonly staleAfter?: Duration.Input
+  /**
+   * Brokers that carry hints: how long a delivery is ours before the broker gives it to another; extended every third of it
+   * while the job runs. It is only transport (the lease in Postgres decides), so it may be long. Default 5 minutes.
+   */
+  readonly brokerLease?: Duration.Input
+  /**
+   * When a hint is acked: once its job is `settled` (default), or as soon as it is `claimed`, for jobs that outlive what the
+   * broker allows. Safe either way.
+   */
+  readonly hintAck?: "settled" | "claimed"
   /** How often maintenance looks for abandoned and overdue attempts. Default 5 s. */
   readonly sweepEvery?: Duration.Input
   /**
@@ -95,7 +106,9 @@ const readOptions = (options: Options) => {
     interruptGrace: Duration.toMillis(options.interruptGrace ?? "5 seconds"),
     shutdownGrace: Duration.toMillis(options.shutdownGrace ?? "25 seconds"),
     sweepEvery,
-    staleAfter: Duration.toMillis(options.staleAfter ?? "1 minute")
+    staleAfter: Duration.toMillis(options.staleAfter ?? "1 minute"),
+    brokerLease: Duration.toMillis(options.brokerLease ?? "5 minutes"),
+    hintAck: options.hintAck ?? "settled"
   }
   const retention: Retention = {
     succeeded: kept(options.retention?.succeeded, 7 * day),
@@ -122,7 +135,7 @@ const problemOf = (jobs: ReadonlyArray<Any>, options: Options): string | undefin
   }
   const { timings } = readOptions(options)
   for (const [name, value] of Object.entries(timings)) {
-    if (!(value >= 0 && value <= 365 * day)) return `${name} must be a finite, positive duration`
+    if (typeof value === "number" && !(value >= 0 && value <= 365 * day)) return `${name} must be a finite, positive duration`
   }
   if (timings.lease < 100) return `lease must be at least 100 ms, not ${timings.lease} ms`
   if (timings.sweepEvery < 10 || timings.heartbeatEvery < 10)
@@ -191,6 +204,7 @@ const start = Effect.fnUntraced(function* (
   const leases = yield* LeaseKeeper.make(worker, slots)
   yield* Settler.make(worker, slots)
   const heartbeat = yield* Heartbeat.make(worker, slots)
+  const hinted: Array<HintedClaims.HintedClaims> = []
   yield* Maintenance.start(
     {
       store: worker.store,
@@ -204,13 +218,15 @@ const start = Effect.fnUntraced(function* (
       sweepEvery: timings.sweepEvery,
       staleAfter: timings.staleAfter,
       retention,
-      receivesEmpty: () => true
+      receivesEmpty: () => hinted.every((claims) => claims.isEmpty())
     },
     worker.supervisor
   )
   // Finalisers run in reverse: the claim loop (forked below) stops first, then this drains, then the other loops stop
   yield* Effect.addFinalizer(() => drain(worker, slots, leases, heartbeat))
-  yield* Claims.make(worker, slots, leases)
+  if (worker.broker.capabilities.carriesHints) {
+    for (const pool of pools) hinted.push(yield* HintedClaims.make(worker, slots, leases, pool))
+  } else yield* Claims.make(worker, slots, leases)
 })
 
 const drain = (

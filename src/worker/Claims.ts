@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { BrokerError } from "../JobError.ts"
 import type { LeaseKeeper } from "./LeaseKeeper.ts"
+import type { Pool } from "./Pool.ts"
 import type { Slots } from "./Slots.ts"
 import { monotonic, type WorkerContext } from "./WorkerContext.ts"
 
@@ -14,9 +15,14 @@ const maxIdle = 30_000
 /** Pause when due jobs could not be taken: somebody holds their locks, or they are suspects and one is running. */
 const contended = 200
 
-/** Claims once for the pools that have room. Answers how many jobs came, or `undefined` when there is no room. */
-export const claimOnce = Effect.fnUntraced(function* (worker: WorkerContext, slots: Slots, leases: LeaseKeeper) {
-  const room = slots.room()
+/** Claims once for those of `pools` that have room. Answers how many jobs came, or `undefined` when there is no room. */
+export const claimOnce = Effect.fnUntraced(function* (
+  worker: WorkerContext,
+  slots: Slots,
+  leases: LeaseKeeper,
+  pools: ReadonlyArray<Pool> = slots.pools
+) {
+  const room = slots.room(pools)
   if (room.length === 0) return undefined
   const claim = yield* worker.makeId
   const sentAt = monotonic(worker.clock)

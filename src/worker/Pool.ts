@@ -4,6 +4,7 @@
  */
 import type { ClaimPool } from "../store/JobStoreDriver.ts"
 import type { Held } from "./Held.ts"
+import * as Signal from "./Signal.ts"
 
 /** Jobs claimed ahead at most. */
 const maxPrefetch = 900
@@ -17,6 +18,8 @@ export class Pool {
   readonly queues: ReadonlyArray<string>
   readonly slots: number
   running = 0
+  /** Raised when a slot of this pool became free. */
+  readonly roomy = Signal.make()
   /** The last claim brought all it asked for: there may be more. */
   mayHaveMore = true
   private buffer: Array<Held> = []

@@ -31,7 +31,7 @@ export interface Slots {
   /** Raised, once closed, when nothing is held any more. */
   readonly quiet: Signal.Signal
   /** Free room per pool, for one claim. Empty while there is none. */
-  readonly room: () => ReadonlyArray<ClaimPool & { readonly pool: Pool }>
+  readonly room: (pools: ReadonlyArray<Pool>) => ReadonlyArray<ClaimPool & { readonly pool: Pool }>
   /** How many suspects may be claimed now: one, if none is held and a slot is really free. */
   readonly suspects: () => 0 | 1
   /** Takes jobs claimed by a call that was sent at `sentAt` (monotonic ms). */
@@ -95,6 +95,7 @@ export const make = Effect.fnUntraced(function* (
   const freeSlot = (pool: Pool) => {
     pool.running--
     start(pool)
+    pool.roomy.notify()
     if (pool.mayHaveMore) roomy.notify()
   }
 
@@ -188,7 +189,7 @@ export const make = Effect.fnUntraced(function* (
     roomy,
     settleable,
     quiet,
-    room: () =>
+    room: (pools) =>
       closed
         ? []
         : pools.flatMap((pool) => {

@@ -19,6 +19,9 @@ export interface Timings {
   readonly shutdownGrace: number
   readonly sweepEvery: number
   readonly staleAfter: number
+  /** The broker's own lease on a delivery. */
+  readonly brokerLease: number
+  readonly hintAck: "settled" | "claimed"
 }
 
 export interface WorkerContext {

@@ -7,7 +7,7 @@ import { StoreError } from "../../JobError.ts"
 
 /** Where the tables are. */
 export interface NamesOptions {
-  /** Default `public`. */
+  /** Default `polyqueue`; made by the migrations when it is missing. */
   readonly schema?: string | undefined
   /** Tables are called `<prefix>_jobs` and so on. Default `polyqueue`. */
   readonly prefix?: string | undefined
@@ -32,7 +32,7 @@ const valid = /^[a-z_][a-z0-9_]{0,40}$/
 
 /** Validates and quotes. Fails with reason `Refused` on a name that is not plain lower case, digits and underscores. */
 export const make = (options: NamesOptions = {}): Result.Result<Names, StoreError> => {
-  const schema = options.schema ?? "public"
+  const schema = options.schema ?? "polyqueue"
   const prefix = options.prefix ?? "polyqueue"
   for (const [what, name] of [
     ["schema", schema],

@@ -1,0 +1,27 @@
+/**
+ * Polyqueue: a job queue for Effect. Postgres holds the truth about every job; the broker is a Layer.
+ *
+ * Brokers with an SDK of their own live in subpaths (`polyqueue/redis`, …), the test kit in `polyqueue/testing`.
+ */
+export { Broker } from "./Broker.ts"
+export { CurrentJob, type Interruption, type Progress } from "./CurrentJob.ts"
+export * as Job from "./Job.ts"
+export {
+  BrokerError,
+  EnqueueError,
+  JobNotFound,
+  JobStopped,
+  RetryAfter,
+  Snooze,
+  StoreError,
+  TerminalError,
+  type Verdict,
+  WorkerError
+} from "./JobError.ts"
+export { JobDefaults } from "./JobPolicy.ts"
+export { JobStore } from "./JobStore.ts"
+export { type MetricEvent, Metrics } from "./Metrics.ts"
+export * as Migrations from "./Migrations.ts"
+export { Polyqueue, type Ports } from "./Polyqueue.ts"
+export * as Worker from "./Worker.ts"
+export { WorkerRegistry } from "./WorkerRegistry.ts"
