@@ -158,7 +158,7 @@ const make = (operation: string, queue: string, reason: BrokerReason, facts: Fac
 }
 
 const reasonOf = (facts: Facts): BrokerReason => {
-  const known = reasons.get(facts.name) ?? (facts.code === undefined ? undefined : reasons.get(strip(facts.code)))
+  const known = (facts.code === undefined ? undefined : reasons.get(strip(facts.code))) ?? reasons.get(facts.name)
   // The SDK names connection time-outs like those of answers
   if (known === "OutcomeUnknown" && /without establishing a connection/.test(facts.message)) return "Unavailable"
   if (known !== undefined) return known
@@ -173,14 +173,16 @@ const reasonOf = (facts: Facts): BrokerReason => {
 
 const strip = (code: string): string => code.replace(/^(AWS\.SimpleQueueService\.|.*#)/, "")
 
+const vague = new Set(["Error", "TypeError", "AggregateError", "TimeoutError"])
+
 const factsOf = (thrown: unknown): Facts => {
   const error = recordOf(thrown)
   const metadata = recordOf(error["$metadata"])
   const code = textOf(error["code"]) ?? textOf(error["Code"])
   const name = textOf(error["name"]) ?? "Unknown"
   return {
-    // Node's errors are all named Error: their code says more
-    name: strip(name === "Error" || name === "TypeError" || name === "AggregateError" ? (code ?? name) : name),
+    // Node's errors have names that say little, and the SDK calls a reset connection a TimeoutError
+    name: strip(code !== undefined && vague.has(name) ? code : name),
     code,
     message: textOf(error["message"]) ?? "",
     status: typeof metadata["httpStatusCode"] === "number" ? metadata["httpStatusCode"] : undefined,
