@@ -3,11 +3,14 @@
  * this machine. A guardian process waits for the end of this one, however it ends, and then kills the server and deletes
  * its folder. `POLYQUEUE_TEST_REDIS_URL` points suites that need no control over the server at another one.
  */
+import { Effect, type Scope } from "effect"
+import { Redis } from "ioredis"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { accessSync, constants, mkdtempSync, realpathSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
+import { setImmediate } from "node:timers/promises"
 import { describe } from "vitest"
 
 /** A private server. `stop`, `kill` and `start` again as often as wanted; `destroy` ends it for good. */
@@ -167,11 +170,13 @@ export const startRedis = async (options: ServerOptions = {}): Promise<RedisServ
     await ready
   }
   const end = async (signal: "SIGTERM" | "SIGKILL"): Promise<void> => {
+    child?.ref()
     child?.kill(signal)
     await exited
   }
   const destroy = async (): Promise<void> => {
     await end("SIGKILL")
+    guardian.ref()
     guardian.stdin.end()
     await guarded
   }
@@ -192,3 +197,30 @@ export const startRedis = async (options: ServerOptions = {}): Promise<RedisServ
     destroy
   }
 }
+
+/** A private server, destroyed with the scope. */
+export const ownRedis = (options: ServerOptions = {}): Effect.Effect<RedisServer, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(() => startRedis(options)),
+    (server) => Effect.promise(server.destroy)
+  )
+
+/** A private Redis Cluster of one node, which holds every slot. */
+export const ownCluster = (options: ServerOptions = {}): Effect.Effect<RedisServer, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const cluster = { "cluster-enabled": "yes", "cluster-announce-ip": "127.0.0.1" }
+    const server = yield* ownRedis({ ...options, settings: { ...cluster, ...options.settings } })
+    const admin = yield* adminOf(server.url)
+    yield* Effect.promise(async () => {
+      await admin.call("cluster", "addslotsrange", 0, 16_383)
+      while (!/cluster_state:ok/.test(String(await admin.call("cluster", "info")))) await setImmediate()
+    })
+    return server
+  })
+
+/** A plain client to look behind the broker with, closed with the scope. */
+export const adminOf = (url: string): Effect.Effect<Redis, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Redis(url)),
+    (client) => Effect.sync(() => client.disconnect())
+  )

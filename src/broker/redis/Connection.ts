@@ -9,8 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
+import { isIP } from "node:net"
 import type { BrokerError } from "../../JobError.ts"
-import { isNoScript, misconfigured, toBrokerError } from "./Errors.ts"
+import { isNoScript, mayPass, misconfigured, toBrokerError } from "./Errors.ts"
 import type { Script } from "./Scripts.ts"
 import type { Settings } from "./Settings.ts"
 
@@ -82,7 +83,9 @@ export const open = Effect.fnUntraced(function* (
   const log = Effect.runForkWith(yield* Effect.context<never>())
   /** Why there is no connection; `undefined` while there is one, or before the first error. */
   let lastError: unknown = undefined
-  let lossLogged = false
+  /** ioredis goes on in database 0 when it may not select ours: we do not. */
+  let wrongDatabase: unknown = undefined
+  let state: "opening" | "up" | "down" = "opening"
 
   const client = yield* Effect.acquireRelease(
     Effect.try({ try: () => create(library, settings, role), catch: (cause) => toBrokerError("connect", cause) }),
@@ -90,20 +93,25 @@ export const open = Effect.fnUntraced(function* (
   )
   client.on("error", (cause) => {
     lastError = cause
-    if (lossLogged) return
-    lossLogged = true
-    const { message } = toBrokerError("connect", cause)
-    log(Effect.logWarning(`no connection to Redis, trying again until there is one. ${message}`))
+    if (/DB index is out of range/.test(String(cause))) wrongDatabase = cause
+    if (state !== "up") return
+    state = "down"
+    log(Effect.logWarning(`lost the connection, trying again until there is one. ${toBrokerError("", cause).message}`))
+  })
+  client.on("close", () => {
+    wrongDatabase = undefined
   })
   client.on("ready", () => {
     lastError = undefined
-    if (!lossLogged) return
-    lossLogged = false
-    log(Effect.logInfo("connected to Redis again"))
+    if (state === "down") log(Effect.logInfo("redis: connected again"))
+    state = "up"
   })
 
   const attempt = <A>(operation: string, use: () => Promise<A>): Effect.Effect<A, BrokerError> =>
-    Effect.tryPromise({ try: use, catch: (cause) => toBrokerError(operation, cause, lastError) })
+    Effect.tryPromise({
+      try: () => (wrongDatabase === undefined ? use() : Promise.reject(wrongDatabase)),
+      catch: (cause) => toBrokerError(operation, cause, lastError)
+    })
 
   const connection: Connection = {
     call: (operation, command, ...args) => attempt(operation, () => client.call(command, ...args)),
@@ -114,21 +122,22 @@ export const open = Effect.fnUntraced(function* (
           return client.call("eval", script.lua, keys.length, ...keys, ...args)
         })
       ),
-    info: Effect.flatMap(
-      Effect.sync(() => client.masters()),
-      (masters) =>
-        Effect.forEach(
-          masters,
-          (master) =>
-            Effect.map(
-              attempt("health", () => master.call("info")),
-              String
-            ),
-          {
-            concurrency: "unbounded"
-          }
-        )
-    )
+    info: Effect.suspend(() => {
+      const masters = client.masters()
+      return masters.length === 0
+        ? Effect.fail(toBrokerError("health", new Error("Cluster isn't ready: no node is known"), lastError))
+        : Effect.forEach(
+            masters,
+            (master) =>
+              Effect.map(
+                attempt("health", () => master.call("info")),
+                String
+              ),
+            {
+              concurrency: "unbounded"
+            }
+          )
+    })
   }
 
   yield* attempt("connect", () => client.connect()).pipe(
@@ -136,10 +145,11 @@ export const open = Effect.fnUntraced(function* (
       duration: settings.commandTimeout,
       orElse: () => Effect.fail(toBrokerError("connect", new Error("ETIMEDOUT: no connection in time"), lastError))
     }),
-    Effect.catchIf(
-      (error) => error.reason !== "Unauthorized" && error.reason !== "Misconfigured",
-      (error) => (lossLogged ? Effect.void : Effect.logWarning(error.message))
-    )
+    Effect.andThen(attempt("connect", () => client.call("ping"))),
+    Effect.catchIf(mayPass, (error) => {
+      state = "down"
+      return Effect.logWarning(`trying again until there is a connection. ${error.message}`)
+    })
   )
   return connection
 })
@@ -197,7 +207,8 @@ const clientOf = (client: Omit<Client, "masters">, masters: Client["masters"]): 
 })
 
 const tlsOf = ({ host, tls }: Settings) => ({
-  servername: tls?.servername ?? host,
+  // An address is no server name
+  ...(tls?.servername === undefined && isIP(host) !== 0 ? {} : { servername: tls?.servername ?? host }),
   ...(tls?.ca === undefined ? {} : { ca: tls.ca }),
   ...(tls?.cert === undefined ? {} : { cert: tls.cert }),
   ...(tls?.key === undefined ? {} : { key: Redacted.value(tls.key) }),

@@ -15,6 +15,14 @@ interface Kind {
 const AWAY = "hints wait in Postgres until it is back"
 const UNKNOWN = "publishing or settling again is safe"
 
+/** There is none, or it was lost before the command was sent. */
+const NO_CONNECTION: Kind = {
+  reason: "Unavailable",
+  advice: `no connection; ${AWAY}`,
+  matches:
+    /isn't writeable|Connection is closed|Cluster isn't ready|Failed to refresh slots|startup nodes|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET|socket hang up|closed before|All sentinels/i
+}
+
 /** The first match decides. Redis' own errors begin with a code; the rest is ioredis, node and TLS. */
 const KINDS: ReadonlyArray<Kind> = [
   {
@@ -63,15 +71,10 @@ const KINDS: ReadonlyArray<Kind> = [
     advice: UNKNOWN,
     matches: /^Command timed out|Socket timeout|max retries per request|Command aborted/i
   },
-  {
-    reason: "Unavailable",
-    advice: `no connection; ${AWAY}`,
-    matches:
-      /isn't writeable|Connection is closed|Cluster isn't ready|Failed to refresh slots|Cluster nodes|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|EHOST|ENET|socket hang up|closed before|All sentinels/i
-  }
+  NO_CONNECTION
 ]
 
-/** What ioredis says when it did not even send a command; why is what its connection last failed with. */
+/** What ioredis says when it did not even send a command. */
 const NOT_SENT = /isn't writeable|Connection is closed|Cluster isn't ready|Failed to refresh slots/
 
 /** The text of whatever was thrown, without arguments of commands. */
@@ -82,20 +85,32 @@ const textOf = (cause: unknown): string => {
   return message.includes(code) ? message : `${code} ${message}`
 }
 
-/**
- * The typed error of something that failed. `lastConnectionError`: why there is no connection now, if there is none.
- */
-export const toBrokerError = (operation: string, cause: unknown, lastConnectionError?: unknown): BrokerError => {
-  const own = textOf(cause)
-  const text = lastConnectionError !== undefined && NOT_SENT.test(own) ? textOf(lastConnectionError) : own
-  const kind = KINDS.find(({ matches }) => matches.test(text))
-  return new BrokerError({
+const kindOf = (text: string): Kind | undefined => KINDS.find(({ matches }) => matches.test(text))
+
+const errorOf = (operation: string, text: string, kind: Kind | undefined): BrokerError =>
+  new BrokerError({
     reason: kind?.reason ?? "Unexpected",
     operation,
     message: `redis: ${text}${kind === undefined ? "" : `: ${kind.advice}`}`,
     cause: new Error(text)
   })
+
+/**
+ * The typed error of something that failed. `lastConnectionError`: why there is no connection now, if there is none; it
+ * explains a command that was not sent.
+ */
+export const toBrokerError = (operation: string, cause: unknown, lastConnectionError?: unknown): BrokerError => {
+  const own = textOf(cause)
+  if (lastConnectionError === undefined || !NOT_SENT.test(own)) return errorOf(operation, own, kindOf(own))
+  const why = textOf(lastConnectionError)
+  const kind = kindOf(why)
+  // Whatever ended the connection, the outcome of a command that was not sent is known
+  return errorOf(operation, why, kind?.reason === "OutcomeUnknown" ? NO_CONNECTION : kind)
 }
+
+/** Worth waiting for: nothing is wrong with the settings. */
+export const mayPass = (error: BrokerError): boolean =>
+  error.reason !== "Unauthorized" && error.reason !== "Misconfigured"
 
 /** A setting that this broker cannot honour. */
 export const misconfigured = (message: string): BrokerError =>

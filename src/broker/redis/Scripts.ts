@@ -140,7 +140,7 @@ for index = 0, #KEYS / ${KEYS_PER_QUEUE} - 1 do
       drop(q, id)
     end
   end
-  if redis.call('ZCARD', q.ready) > 0 then ring(q) end
+  if redis.call('ZCARD', q.ready) > 0 then ring(q) else redis.call('DEL', q.wake) end
 end
 if soonest then out[1] = math.max(1, soonest - now) end
 out[2] = dropped

@@ -10,6 +10,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { BrokerError } from "../../JobError.ts"
 import * as Connection from "./Connection.ts"
+import { mayPass } from "./Errors.ts"
 import type { Keys } from "./Keys.ts"
 import type { Settings } from "./Settings.ts"
 
@@ -87,10 +88,7 @@ export const make = Effect.fnUntraced(function* (options: {
           })
       ).pipe(
         Effect.asVoid,
-        Effect.catchIf(
-          (error) => error.reason !== "Unauthorized" && error.reason !== "Misconfigured",
-          () => Effect.sleep(Math.min(wait, POLL))
-        )
+        Effect.catchIf(mayPass, () => Effect.sleep(Math.min(wait, POLL)))
       ),
     looked: () => {
       taken = undefined
