@@ -18,8 +18,8 @@ export type Options = NamesOptions
 const statements = (names: Names, { moment, now }: DatabaseClock) => ({
   heartbeat: `insert into ${names.workers} as w (id, started_at, heartbeat_at, pid, slots, running_count, status, host,
       name, version, queues, job_types, running)
-    select $1::text, ${moment}, ${moment}, $2::int4, $3::int4, $4::int4, $5::text, $6::text, $7::text, $8::text,
-      $9::text[], $10::text[], $11::text[]
+    select $1::text, c.at, c.at, $2::int4, $3::int4, $4::int4, $5::text, $6::text, $7::text, $8::text,
+      $9::text[], $10::text[], $11::text[] from (select ${moment} as at) c
     on conflict (id) do update set heartbeat_at = excluded.heartbeat_at, pid = excluded.pid, slots = excluded.slots,
       running_count = excluded.running_count, status = excluded.status, host = excluded.host, name = excluded.name,
       version = excluded.version, queues = excluded.queues, job_types = excluded.job_types, running = excluded.running`,
