@@ -58,7 +58,7 @@ export interface Options {
   /** Longest wait of one `receive`. `POLYQUEUE_PGMQ_POLL_SECONDS`. Default 5 seconds. */
   readonly pollFor?: Duration.Input | undefined
   /**
-   * Time between the first two looks of a `receive`; grows by half each time, up to a second.
+   * Time between the first two looks of a `receive`; shorter ones grow by half each time, up to a second.
    * `POLYQUEUE_PGMQ_POLL_INTERVAL_MS`. Default 100 ms.
    */
   readonly pollInterval?: Duration.Input | undefined
@@ -164,7 +164,8 @@ export const make = Effect.fnUntraced(function* (
       queues,
       names,
       bell: yield* doorbell.subscribe(names),
-      hold: Math.max(lease, millis(options.visibility ?? 0)),
+      lease,
+      visibility: millis(options.visibility ?? 0),
       pollInterval: Math.max(1, millis(options.pollInterval ?? 100)),
       pollFor: millis(options.pollFor ?? 5_000),
       maxBatch: capabilities.maxBatch,

@@ -21,8 +21,10 @@ export interface Options {
   readonly queues: Queues
   readonly names: ReadonlyArray<string>
   readonly bell: Bell
-  /** How long deliveries are hidden. Also the least that `extend` asks for. */
-  readonly hold: number
+  /** What the worker asked for. */
+  readonly lease: number
+  /** Deliveries are hidden at least this long, whatever the worker asks for. */
+  readonly visibility: number
   /** Time between the first two looks; grows while nothing comes. */
   readonly pollInterval: number
   /** Longest wait of one receive. */
@@ -53,13 +55,17 @@ export const make = (options: Options): Consumer => {
 
   /** Which queue is read first changes from read to read, so that a busy one cannot keep others out. */
   const readOnce = Effect.fnUntraced(function* (sources: ReadonlyArray<PgmqQueue>, max: number) {
+    if (sources.length === 0) return { deliveries: [], foreign: 0 }
     const first = turn++ % sources.length
     const order = [...sources.slice(first), ...sources.slice(0, first)]
     const text = Statements.read(
       order.map((source) => source.table),
       lastReadAt
     )
-    const rows = yield* session.own({ operation: "receive", subject: described }, text, [max, options.hold])
+    const rows = yield* session.own({ operation: "receive", subject: described }, text, [
+      max,
+      Math.max(options.lease, options.visibility)
+    ])
     return yield* sorted(rows, order)
   })
   const described = names.length === 1 ? `queue ${names[0]}` : `queues ${names.join(", ")}`
@@ -170,14 +176,15 @@ export const make = (options: Options): Consumer => {
           const { deliveries, foreign } = yield* take(sources, Math.min(max, options.maxBatch))
           if (deliveries.length > 0) {
             return yield* Effect.as(restore(Effect.void), deliveries).pipe(
+              // Where that fails too they come back when their time is over
               Effect.onInterrupt(() => Effect.ignore(release(deliveries, 0)))
             )
           }
-          if (foreign > 0) continue
           const left = until - (yield* Clock.currentTimeMillis)
           if (left <= 0) return []
+          if (foreign > 0) continue
           yield* restore(bell.wait(Math.min(interval, left)))
-          interval = Math.min(interval * GROWTH, LONGEST_INTERVAL)
+          interval = Math.max(interval, Math.min(interval * GROWTH, LONGEST_INTERVAL))
         }
       })
     )
@@ -190,7 +197,7 @@ export const make = (options: Options): Consumer => {
         deliveries,
         "extend",
         () => "",
-        (_, { table }) => ({ text: Statements.extend(table), params: [Math.max(lease, options.hold)] })
+        (_, { table }) => ({ text: Statements.extend(table), params: [Math.max(lease, options.visibility)] })
       ),
     ack: (deliveries) =>
       settle(

@@ -86,7 +86,7 @@ const advice: Record<BrokerReason, string> = {
   OutcomeUnknown: "the answer was lost: it is not known whether it was done; publishing again is always allowed",
   Unsupported: "it is not possible here",
   Misconfigured: `pgmq is missing here, too old, or refuses the queue: ${INSTALL}`,
-  Unexpected: "this is a bug in Polyqueue: please report it"
+  Unexpected: "something nobody foresaw; if what follows does not explain it, please report it"
 }
 
 /** The text of these codes may quote values. */

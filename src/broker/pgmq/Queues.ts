@@ -1,6 +1,6 @@
 /**
  * The pgmq queues behind Polyqueue's queues: that pgmq is there and new enough, which queue is which table, and making
- * those that are missing. What was seen once is remembered until somebody finds that it is gone.
+ * those that are missing. What was seen once is remembered until somebody finds that it is gone (dropped, or rolled back by whoever made it).
  */
 import * as Effect from "effect/Effect"
 import type { BrokerError } from "../../JobError.ts"
@@ -78,9 +78,8 @@ export const make = (session: Session, options: Options): Queues => {
   const ensure = Effect.fnUntraced(function* (queue: string) {
     const found = named(queue)
     if (seen.has(queue)) return found
-    const inTransaction = yield* session.inTransaction
     // With one session for everybody, our own connection would wait for the transaction that waits for us
-    const run = inTransaction && session.single ? session.joined : session.own
+    const run = session.single && (yield* session.inTransaction) ? session.joined : session.own
     const persistence = yield* look(run, found)
     if (persistence === undefined) {
       if (!options.createIfMissing) {
@@ -90,8 +89,7 @@ export const make = (session: Session, options: Options): Queues => {
     } else if (options.unlogged && persistence === "p") {
       return yield* refuse(found)
     }
-    // What was seen inside a transaction may be rolled back with it
-    if (run !== session.joined || !inTransaction) seen.add(queue)
+    seen.add(queue)
     return found
   })
 

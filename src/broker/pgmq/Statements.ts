@@ -32,7 +32,7 @@ export const read = (tables: ReadonlyArray<string>, lastReadAt: boolean): string
   })
   const rows = tables.map((_, n) => `select ${n} as queue, msg_id, read_ct, born, message from r${n}`)
   return `with ${steps.join(", ")}
-select queue, msg_id::text, read_ct, born::text, message::text from (${rows.join(" union all ")}) as r order by queue, msg_id`
+select queue, msg_id::text, read_ct, born::text, message::text from (${rows.join(" union all ")}) as r order by r.queue, r.msg_id`
 }
 
 /** `$1`, `$2`, `$3`: ids, read counts and births. A message that was read again, or born again, does not match. */
@@ -85,11 +85,19 @@ join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'pgmq' and c.rel
 
 /**
  * Makes a queue; harmless when it exists by now. Every hint is a dead row soon, and few are alive: the table is vacuumed by
- * the number of dead rows, not by a share of the table.
+ * the number of dead rows, not by a share of the table. Since PostgreSQL 15 the sequence of an unlogged table begins again
+ * after a crash; ids that come twice would meet their older selves in the archive.
  */
 export const create = (name: string, unlogged: boolean): string => `do $$ begin
   perform pgmq.${unlogged ? "create_unlogged" : "create"}('${name}');
   alter table ${tableOf(name)} set (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+  ${
+    unlogged
+      ? `if current_setting('server_version_num')::int >= 150000 then
+    execute 'alter sequence pgmq."q_${name}_msg_id_seq" set logged';
+  end if;`
+      : ""
+  }
 end $$`
 
 /** One row about pgmq here: schema exists, usable, functions missing, reads are dated, isolation, server is read-only. */
