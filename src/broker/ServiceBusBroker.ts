@@ -122,7 +122,10 @@ export const make = Effect.fnUntraced(function* (
     consumer: ({ lease, queues }) => {
       const entities = [...new Set(queues.map(entity))]
       for (const name of entities) subscribed.add(name)
-      return makeConsumer({ connection, outbox, entities, lease, concurrency, warnAfter })
+      return Effect.andThen(
+        Effect.forEach(entities, (name) => connection.reach("consume", name), { discard: true }),
+        makeConsumer({ connection, outbox, entities, lease, concurrency, warnAfter })
+      )
     },
     depth: () => Effect.succeed(undefined),
     purge: (name) => purge(connection, entity(name)),
@@ -179,8 +182,9 @@ const publish = Effect.fnUntraced(function* (
 const PURGE = { batch: 1_000, wait: 1_000 } as const
 
 /** Receives and deletes until nothing comes. Locked and scheduled messages stay. */
-const purge = Effect.fnUntraced(function* ({ call, client }: Connection, entity: string) {
-  const receiver = client.createReceiver(entity, { receiveMode: "receiveAndDelete", skipParsingBodyAsJson: true })
+const purge = Effect.fnUntraced(function* ({ call, client, reach }: Connection, entity: string) {
+  yield* reach("purge", entity)
+  const receiver = client().createReceiver(entity, { receiveMode: "receiveAndDelete", skipParsingBodyAsJson: true })
   const run = (): Promise<ReadonlyArray<ServiceBusReceivedMessage>> =>
     receiver.receiveMessages(PURGE.batch, { maxWaitTimeInMs: PURGE.wait })
   const once = call({ operation: "purge", entity, run }).pipe(
@@ -207,7 +211,7 @@ const health = (
       (entity) => {
         // A link that looks open may be dead: looking into the queue is a round trip
         const look = Effect.acquireUseRelease(
-          Effect.sync(() => client.createReceiver(entity)),
+          Effect.sync(() => client().createReceiver(entity)),
           (receiver) => call({ operation: "health", entity, run: () => receiver.peekMessages(1), late: "Unavailable" }),
           (receiver) => Effect.ignore(call({ operation: "health", entity, run: () => receiver.close() }))
         )

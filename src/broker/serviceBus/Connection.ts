@@ -1,11 +1,15 @@
 /**
  * One AMQP connection to a namespace, made when first used and again after every loss, closed with its scope. Every
  * call on it has a deadline of ours, and the SDK's own retries are off: one place decides what is tried again.
+ *
+ * When a link is being opened while the connection dies, the SDK holds everything up for a minute. So a call that misses
+ * its deadline costs the client: a new one takes its place, and deliveries are settled there by their lock tokens.
  */
 import type * as Sdk from "@azure/service-bus"
 import type { ServiceBusClient, ServiceBusClientOptions, TokenCredential } from "@azure/service-bus"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { BrokerError, BrokerReason } from "../../JobError.ts"
@@ -35,11 +39,18 @@ export interface Call<A> {
 
 /** The connection. */
 export interface Connection {
-  readonly client: ServiceBusClient
+  /** The client to use now: another one after a renewal. */
+  readonly client: () => ServiceBusClient
+  /** Called when the client was replaced; what was made with the old one is of no use any more. Answers how to stop. */
+  readonly onRenewal: (listener: () => void) => () => void
+  /** Replaces the client, and with it the connection. */
+  readonly renew: () => void
   /** Milliseconds until a request is given up. */
   readonly requestTimeout: number
-  /** The queue that the connection string itself names (`EntityPath`): then it reaches no other. */
+  /** The queue that the connection string itself names (`EntityPath`). */
   readonly entityPath: string | undefined
+  /** Fails with `Misconfigured` for any other queue than `entityPath`, if there is one: the SDK would only throw. */
+  readonly reach: (operation: string, entity: string) => Effect.Effect<void, BrokerError>
   readonly call: <A>(call: Call<A>) => Effect.Effect<A, BrokerError | Failure.LockLost>
   readonly failure: (operation: string, entity: string, thrown: unknown) => BrokerError | Failure.LockLost
 }
@@ -72,17 +83,16 @@ export const make = Effect.fnUntraced(function* (options: {
   const { access } = options
   const requestTimeout = Duration.toMillis(Duration.fromInputUnsafe(options.requestTimeout))
   const clientOptions = { ...options.clientOptions, retryOptions: { maxRetries: 0, timeoutInMs: requestTimeout } }
-  const { client, entityPath, secrets } = yield* Effect.try({
+  const open = (): ServiceBusClient =>
+    "connectionString" in access
+      ? new sdk.ServiceBusClient(Redacted.value(access.connectionString), clientOptions)
+      : new sdk.ServiceBusClient(access.namespace, access.credential, clientOptions)
+  const { entityPath, first, secrets } = yield* Effect.try({
     try: () => {
-      if (!("connectionString" in access)) {
-        const client = new sdk.ServiceBusClient(access.namespace, access.credential, clientOptions)
-        return { client, entityPath: undefined, secrets: [] }
-      }
+      if (!("connectionString" in access)) return { first: open(), entityPath: undefined, secrets: [] }
       const text = Redacted.value(access.connectionString)
-      const parsed = sdk.parseServiceBusConnectionString(text)
-      const secrets = [parsed.sharedAccessKey ?? "", parsed.sharedAccessSignature ?? ""]
-      const client = new sdk.ServiceBusClient(text, clientOptions)
-      return { client, entityPath: parsed.entityPath, secrets: [text, ...secrets] }
+      const { entityPath, sharedAccessKey, sharedAccessSignature } = sdk.parseServiceBusConnectionString(text)
+      return { first: open(), entityPath, secrets: [text, sharedAccessKey ?? "", sharedAccessSignature ?? ""] }
     },
     // The thrown value may quote the connection string: it is not passed on
     catch: () => Failure.make("Misconfigured", "connect", malformed[Number("connectionString" in access)]!)
@@ -91,22 +101,67 @@ export const make = Effect.fnUntraced(function* (options: {
     secrets.reduce((clean, secret) => (secret === "" ? clean : clean.replaceAll(secret, "<redacted>")), text)
   const failure = (operation: string, entity: string, thrown: unknown) =>
     Failure.from(operation, entity, thrown, redact)
+
+  const listeners = new Set<() => void>()
+  /** Clients on their way out. */
+  const closing = new Set<Promise<void>>()
+  let current = first
+  const discard = (client: ServiceBusClient) => {
+    // How a broken connection closes is of no interest, only when
+    const closed = client
+      .close()
+      .catch(() => {})
+      .finally(() => closing.delete(closed))
+    closing.add(closed)
+  }
+  const renew = () => {
+    discard(current)
+    current = open()
+    for (const listener of listeners) listener()
+  }
+
   const call = <A>({ deadline = requestTimeout, entity, late = "OutcomeUnknown", operation, run }: Call<A>) =>
-    Effect.tryPromise({ try: run, catch: (thrown) => failure(operation, entity, thrown) }).pipe(
-      Effect.timeoutOrElse({
-        duration: deadline + GRACE,
-        orElse: () => {
-          const told = `${operation} on Service Bus queue "${entity}" was not answered within ${deadline + GRACE} ms`
-          return Effect.fail(Failure.make(late, operation, told))
-        }
-      })
-    )
+    Effect.suspend(() => {
+      const before = current
+      return Effect.tryPromise({ try: run, catch: (thrown) => failure(operation, entity, thrown) }).pipe(
+        Effect.timeoutOrElse({
+          duration: deadline + GRACE,
+          orElse: () => {
+            if (before === current) renew()
+            const told = `${operation} on Service Bus queue "${entity}" was not answered within ${deadline + GRACE} ms`
+            return Effect.fail(Failure.make(late, operation, told))
+          }
+        })
+      )
+    })
   yield* Effect.addFinalizer(() =>
-    call({ operation: "close", entity: "*", run: () => client.close(), deadline: CLOSE_TIMEOUT }).pipe(
-      Effect.catch((error) => Effect.logDebug("closing the Service Bus connection", error))
+    Effect.suspend(() => {
+      discard(current)
+      return Effect.promise(() => Promise.all(closing))
+    }).pipe(
+      Effect.timeoutOption(CLOSE_TIMEOUT),
+      Effect.tap((done) =>
+        Option.isNone(done) ? Effect.logDebug("a Service Bus connection is still closing") : Effect.void
+      )
     )
   )
-  return { client, requestTimeout, entityPath, call, failure }
+  return {
+    client: () => current,
+    onRenewal: (listener) => {
+      listeners.add(listener)
+      return () => void listeners.delete(listener)
+    },
+    renew,
+    requestTimeout,
+    entityPath,
+    reach: (operation, entity) => {
+      if (entityPath === undefined || entityPath === entity) return Effect.void
+      const told = `the connection string reaches only Service Bus queue "${entityPath}" (EntityPath), not "${entity}"`
+      return Effect.fail(Failure.make("Misconfigured", operation, `${told}: use one of the whole namespace`))
+    },
+    call,
+    failure
+  }
 })
 
 const malformed = [

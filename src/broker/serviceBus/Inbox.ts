@@ -29,6 +29,7 @@ export class Inbox {
   readonly entity: string
   readonly #connection: Connection
   readonly #ring: () => void
+  readonly #ignoreRenewal: () => void
   readonly #arrived: Array<ServiceBusReceivedMessage> = []
   #receiver: ServiceBusReceiver | undefined
   #latest: ServiceBusReceivedMessage | undefined
@@ -40,6 +41,12 @@ export class Inbox {
     this.entity = entity
     this.#connection = connection
     this.#ring = ring
+    this.#ignoreRenewal = connection.onRenewal(() => {
+      this.#receiver = undefined
+      this.#latest = undefined
+      this.#running = undefined
+      ring()
+    })
   }
 
   /** Whether a receive is under way; `look`: one that only looks what is there. */
@@ -79,17 +86,16 @@ export class Inbox {
     return failure
   }
 
-  /** Gives up a receive that was not answered by its deadline, and its link with it. */
+  /** Gives up a receive that was not answered by its deadline, and the connection with it. */
   giveUp(): void {
-    this.#running = undefined
-    this.renew()
-    const told = `receiving from Service Bus queue "${this.entity}" was not answered in time; the link is opened anew`
+    this.#connection.renew()
+    const told = `receiving from Service Bus queue "${this.entity}" was not answered in time; it is connected anew`
     this.#failure = Failure.make("Unavailable", "receive", told)
   }
 
   /** The receiver, which also settles and renews what earlier ones received. */
   receiver(): ServiceBusReceiver {
-    this.#receiver ??= this.#connection.client.createReceiver(this.entity, {
+    this.#receiver ??= this.#connection.client().createReceiver(this.entity, {
       receiveMode: "peekLock",
       // Renewed by us, together with the lease in Postgres
       maxAutoLockRenewalDurationInMs: 0,
@@ -117,6 +123,7 @@ export class Inbox {
 
   /** Closes the link. */
   async close(): Promise<void> {
+    this.#ignoreRenewal()
     await this.#receiver?.close()
   }
 

@@ -54,20 +54,21 @@ const toMessage = (hint: Hint): ServiceBusMessage => ({
 })
 
 /** Makes the outbox. Senders are made once per entity and closed with the connection. */
-export const make = ({ call, client, failure }: Connection): Outbox => {
+export const make = ({ call, client, onRenewal, reach }: Connection): Outbox => {
   const senders = new Map<string, ServiceBusSender>()
+  onRenewal(() => senders.clear())
   const reached = new Set<string>()
 
-  /** Making a sender does not talk to the service, but refuses names that the connection string does not allow. */
-  const sender = (operation: string, entity: string): Effect.Effect<ServiceBusSender, BrokerError | Failure.LockLost> =>
-    Effect.try({
-      try: () => {
-        const made = senders.get(entity) ?? client.createSender(entity)
+  /** Making a sender does not talk to the service yet. */
+  const sender = (operation: string, entity: string): Effect.Effect<ServiceBusSender, BrokerError> =>
+    Effect.as(
+      reach(operation, entity),
+      Effect.sync(() => {
+        const made = senders.get(entity) ?? client().createSender(entity)
         senders.set(entity, made)
         return made
-      },
-      catch: (thrown) => failure(operation, entity, thrown)
-    })
+      })
+    ).pipe(Effect.flatten)
 
   const emptyBatch = (entity: string, from: ServiceBusSender) =>
     call({ operation: "publish", entity, run: () => from.createMessageBatch(), late: "Unavailable" }).pipe(

@@ -126,7 +126,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
       if (left > 0 && !looking) {
         for (const inbox of inboxes) if (!inbox.isReceiving()) inbox.start(1, Math.min(left, SLICE), now, false)
       }
-      for (const inbox of inboxes) if (inbox.deadline !== undefined && inbox.deadline < now) inbox.giveUp()
+      inboxes.find((inbox) => inbox.deadline !== undefined && inbox.deadline < now)?.giveUp()
       const deadlines = inboxes.flatMap((inbox) => inbox.deadline ?? [])
       const patience = Math.max(1, Math.min(...deadlines, ...(looking ? [] : [now + left])) - now)
       yield* Effect.timeoutOption(arrival.await, patience)
