@@ -74,6 +74,14 @@ export class SqsServer {
     return this.#actions.polls.size
   }
 
+  /** Open connections. */
+  connections(): Promise<number> {
+    return new Promise((resolve, reject) => {
+      if (this.#server === undefined) resolve(0)
+      else this.#server.getConnections((error, count) => (error === null ? resolve(count) : reject(error)))
+    })
+  }
+
   /** Listens, on the port of before if there was one. */
   async start(): Promise<void> {
     const server = http.createServer((request, response) => this.#accept(request, response))

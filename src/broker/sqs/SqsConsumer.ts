@@ -16,9 +16,10 @@ import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { BrokerError } from "../../JobError.ts"
-import type { Consumer, Delivery, ItemOutcome } from "../BrokerDriver.ts"
+import type { Consumer, Delivery } from "../BrokerDriver.ts"
 import * as HintMessage from "../HintMessage.ts"
 import { BATCH, LONGEST_HOLD, LONGEST_POLL, nameOf, type SqsClient } from "./SqsClient.ts"
+import * as SqsReceipts from "./SqsReceipts.ts"
 
 /** What a consumer needs of its broker. */
 export interface Options {
@@ -51,7 +52,7 @@ interface Waiting {
   readonly since: number
 }
 
-/** What one `receive` hears of the polls it started. */
+/** What one `receive` hears of polls: how many of those it started go on, and which queues failed while it waited. */
 interface Round {
   pending: number
   readonly failed: Map<Source, BrokerError>
@@ -80,6 +81,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   let waiting: Array<Waiting> = []
   let closed = false
   let returning = false
+  const rounds = new Set<Round>()
   let dropped = 0
   let signal = Deferred.makeUnsafe<void>()
 
@@ -92,9 +94,9 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   /** Back to SQS, for anybody, at once. An item that fails comes back by itself when its visibility timeout ends. */
   const giveBack = (messages: ReadonlyArray<Waiting>): Effect.Effect<void> =>
     Effect.asVoid(
-      settle(
+      hide(
         messages.map((message) => message.delivery),
-        (_, held) => ({ handle: held.handle, seconds: 0 })
+        () => 0
       )
     )
 
@@ -123,7 +125,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
       if (hint === undefined) garbage.push(handle)
       else if (!queues.has(hint.queue)) misrouted.push({ handle, count })
       else {
-        const receipt = formatReceipt(sources.indexOf(source), now, handle)
+        const receipt = SqsReceipts.format({ source: sources.indexOf(source), since: now, handle })
         const deliveryCount = Number.isNaN(count) ? undefined : count
         own.push({ source, delivery: { hint, receipt, deliveryCount }, since: now })
       }
@@ -143,8 +145,8 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const dropGarbage = Effect.fnUntraced(function* (source: Source, handles: ReadonlyArray<string>) {
     dropped += handles.length
     yield* Effect.logWarning(
-      `removed ${handles.length} messages from SQS queue "${nameOf(source.url)}" that are no hints of ours ` +
-        `(${dropped} so far): something else writes to this queue`
+      `removed what is no hint of ours from SQS queue "${nameOf(source.url)}" (${handles.length} now, ${dropped} so far): ` +
+        "something else writes to this queue"
     )
     yield* client.delete(source.url, handles)
   })
@@ -186,7 +188,8 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
         Effect.flatMap((messages) => accept(source, messages)),
         Effect.catch((error) => {
           source.width = 1
-          round.failed.set(source, error)
+          // Whoever started it: an answer that never comes outlives the receive that asked
+          for (const waiter of rounds) waiter.failed.set(source, error)
           return failed(source, error)
         }),
         Effect.ensuring(
@@ -223,9 +226,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     }
   }
 
-  const receive: Consumer["receive"] = Effect.fnUntraced(function* ({ max, wait }) {
-    const round: Round = { pending: 0, failed: new Map() }
-    if (max <= 0) return []
+  const receiveIn = Effect.fnUntraced(function* (round: Round, max: number, wait: number) {
     const deadline = (yield* Clock.currentTimeMillis) + wait
     for (let first = true; ; first = false) {
       const changed = signal
@@ -243,48 +244,30 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     }
   })
 
-  /** Changes visibility timeouts, one request for ten. `undefined` from `entryOf`: SQS cannot hold it any longer. */
-  const settle = Effect.fnUntraced(function* (
-    deliveries: ReadonlyArray<Delivery>,
-    entryOf: (now: number, held: Held) => { readonly handle: string; readonly seconds: number } | undefined
-  ) {
-    const now = yield* Clock.currentTimeMillis
-    return yield* bySource(deliveries, (held) => entryOf(now, held), client.changeVisibility)
-  })
+  const receive: Consumer["receive"] = ({ max, wait }) =>
+    Effect.suspend(() => {
+      if (max <= 0) return Effect.succeed([])
+      const round: Round = { pending: 0, failed: new Map() }
+      rounds.add(round)
+      return Effect.ensuring(
+        receiveIn(round, max, wait),
+        Effect.sync(() => rounds.delete(round))
+      )
+    })
 
-  /** Groups by SQS queue, calls, and puts the answers back in order. */
-  const bySource = Effect.fnUntraced(function* <Entry>(
-    deliveries: ReadonlyArray<Delivery>,
-    entryOf: (held: Held) => Entry | undefined,
-    send: (url: string, entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<ItemOutcome>>
-  ) {
-    const outcomes: Array<ItemOutcome> = deliveries.map(() => leaseLost)
-    const groups = new Map<string, Array<{ readonly at: number; readonly entry: Entry }>>()
-    for (const [at, { receipt }] of deliveries.entries()) {
-      const held = parseReceipt(receipt)
-      const url = sources[held?.source ?? -1]?.url
-      const entry = held === undefined ? undefined : entryOf(held)
-      if (url === undefined || entry === undefined) continue
-      const group = groups.get(url)
-      if (group === undefined) groups.set(url, [{ at, entry }])
-      else group.push({ at, entry })
-    }
-    yield* Effect.forEach(
-      groups,
-      ([url, group]) =>
-        Effect.map(
-          send(
-            url,
-            group.map(({ entry }) => entry)
-          ),
-          (answers) => {
-            for (const [index, answer] of answers.entries()) outcomes[group[index]!.at] = answer
-          }
-        ),
-      { concurrency: "unbounded", discard: true }
+  /** Changes visibility timeouts. `undefined` from `secondsOf`: SQS cannot hold it any longer. */
+  const hide = (deliveries: ReadonlyArray<Delivery>, secondsOf: (left: number) => number | undefined) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      SqsReceipts.settle(
+        options.urls,
+        deliveries,
+        ({ handle, since }) => {
+          const seconds = secondsOf(holdLeft(now, since))
+          return seconds === undefined ? undefined : { handle, seconds }
+        },
+        client.changeVisibility
+      )
     )
-    return outcomes
-  })
 
   yield* Effect.addFinalizer(() => {
     closed = true
@@ -296,37 +279,17 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
 
   return {
     receive,
-    extend: (deliveries, lease) =>
-      settle(deliveries, (now, { handle, since }) => {
-        const seconds = Math.min(Math.max(1, Math.ceil(lease / 1_000)), holdLeft(now, since))
-        return seconds < 1 ? undefined : { handle, seconds }
-      }),
-    ack: (deliveries) => bySource(deliveries, (held) => held.handle, client.delete),
-    release: (deliveries, delay) =>
-      settle(deliveries, (now, { handle, since }) => ({
-        handle,
-        seconds: Math.max(0, Math.min(Math.ceil(delay / 1_000), holdLeft(now, since)))
-      }))
+    extend: (deliveries, lease) => {
+      const seconds = Math.max(1, Math.ceil(lease / 1_000))
+      return hide(deliveries, (left) => (left < 1 ? undefined : Math.min(seconds, left)))
+    },
+    ack: (deliveries) => SqsReceipts.settle(options.urls, deliveries, ({ handle }) => handle, client.delete),
+    release: (deliveries, delay) => {
+      const seconds = Math.max(0, Math.ceil(delay / 1_000))
+      return hide(deliveries, (left) => Math.max(0, Math.min(seconds, left)))
+    }
   }
 })
 
-const leaseLost: ItemOutcome = { _tag: "LeaseLost" }
-
 /** Seconds that SQS still holds a message received at `since`. */
 const holdLeft = (now: number, since: number): number => Math.floor((since + LONGEST_HOLD - HOLD_MARGIN - now) / 1_000)
-
-/** What a receipt says: which SQS queue of the consumer, when it was received, SQS's own handle. */
-interface Held {
-  readonly source: number
-  readonly since: number
-  readonly handle: string
-}
-
-const formatReceipt = (source: number, since: number, handle: string): string => `${source}:${since}:${handle}`
-
-const parseReceipt = (receipt: string): Held | undefined => {
-  const [, source, since, handle] = /^(\d{1,4}):(\d{1,16}):(.+)$/s.exec(receipt) ?? []
-  return source === undefined || since === undefined || handle === undefined
-    ? undefined
-    : { source: Number(source), since: Number(since), handle }
-}

@@ -148,11 +148,13 @@ const isLeaseLost = (code: string, message: string): boolean =>
 
 const make = (operation: string, queue: string, reason: BrokerReason, facts: Facts): BrokerError => {
   // A refused signature quotes what was signed
-  const quoted = reason === "Unauthorized" || facts.message === "" ? "" : `: ${facts.message.slice(0, 300)}`
+  const said = reason === "Unauthorized" ? "" : facts.message.slice(0, 300).replace(/\.$/, "")
   return new BrokerError({
     reason,
     operation,
-    message: `SQS ${operation} on queue "${queue}" failed with ${facts.name}${quoted}. ${advice[reason]}`,
+    message:
+      `SQS ${operation}${queue === "" ? "" : ` on queue "${queue}"`} failed with ${facts.name}` +
+      `${said === "" ? "" : ` (${said})`}: ${advice[reason]}`,
     cause: { name: facts.name, code: facts.code, status: facts.status, requestId: facts.requestId }
   })
 }
