@@ -1,0 +1,5 @@
+/**
+ * The test kit (`polyqueue/testing`): an in-memory Polyqueue on the test's clock. The contract suites for authors of
+ * brokers, stores and registries are in `polyqueue/testing/contracts`, because they need a test runner.
+ */
+export { type Drained, type Enqueued, PolyqueueTest } from "./PolyqueueTest.ts"
