@@ -278,7 +278,9 @@ export const make = <
     const queue = yield* Polyqueue
     const jobId = own?.id ?? (yield* queue.makeId)
     const payload = yield* payloadSchema.makeEffect(input as never).pipe(
-      Effect.mapError((issue) => invalid(jobId, "InvalidPayload", `${tag}: payload: ${String(issue)}`)),
+      Effect.mapError((issue) =>
+        invalid(jobId, "InvalidPayload", `${tag}: payload: ${new Schema.SchemaError(issue).message}`)
+      ),
       Effect.flatMap((value) =>
         Effect.map(
           Effect.mapError(encodePayload(value), (error) =>

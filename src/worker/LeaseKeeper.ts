@@ -71,11 +71,13 @@ export const make = Effect.fnUntraced(function* (
         leases.map((lease) => ({ ...lease, _tag: "Released" }))
       )
       unproven = unproven.slice(leases.length)
+      slots.roomy.notify()
     }
     if (unknown.size === 0) return
     const now = monotonic(clock)
     yield* store.abandon(worker.id, Array.from(unknown.keys()))
     for (const [claim, until] of unknown) if (until < now) unknown.delete(claim)
+    slots.roomy.notify()
   })
 
   yield* worker.supervisor.loop(

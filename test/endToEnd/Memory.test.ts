@@ -1,0 +1,4 @@
+import { Polyqueue } from "../../src/index.ts"
+import { suite } from "./suite.ts"
+
+suite("memory", Polyqueue.layerMemory, { sql: undefined })
