@@ -17,7 +17,8 @@ export default class Summary implements Reporter {
         // Still pending: the run was stopped before it
         count[result.state === "pending" ? "skipped" : result.state]++
         if (result.state !== "skipped") continue
-        const reason = result.note ?? "no reason given where it is skipped: see the file"
+        const reason =
+          result.note ?? (module.state() === "failed" ? "its file failed" : "no reason given: see the file")
         const group = reasons.get(reason)
         const name = `${module.relativeModuleId} > ${test.fullName}`
         if (group === undefined) reasons.set(reason, [name])
