@@ -26,7 +26,6 @@ const take = (table: JobTable, now: number, row: JobRow, by: Claimer): void =>
     row.timeoutAt = row.job.timeout === undefined ? undefined : now + row.job.timeout
     row.startedAt = now
     row.publishAt = undefined
-    row.publications = 0
   })
 
 const answer = (rows: Array<JobRow>, claim: string): ReadonlyArray<ClaimedJob> =>

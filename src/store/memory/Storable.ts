@@ -78,8 +78,5 @@ const sameValue = (a: unknown, b: unknown): boolean => {
   }
   const entries = Object.entries(a)
   const others = new Map(Object.entries(b))
-  return (
-    entries.length === others.size &&
-    entries.every(([key, value]) => others.has(key) && sameValue(value, others.get(key)))
-  )
+  return entries.length === others.size && entries.every(([key, value]) => sameValue(value, others.get(key)))
 }

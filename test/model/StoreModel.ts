@@ -1,0 +1,266 @@
+/**
+ * Random histories of one job store, as data: what is done (small numbers that name jobs, leases and delays) and how it
+ * is done to a driver. The same history done to two stores must give equal answers and equal rows (`StoresAgree.test.ts`).
+ *
+ * Durations are whole `QUANTUM`s, far more than a history takes on a slow machine, so a clock that also moves by itself
+ * between two steps decides as one that does not. Nothing here is left to chance in a store: no crash back-off (the
+ * first crash waits for nothing, the second is poison) and no jitter (retry delays of maintenance are zero).
+ */
+import { Arbitrary, Effect, Schema } from "effect"
+import type { StoreError } from "../../src/JobError.ts"
+import type { JobStoreDriver, Lease, NewJob, Settlement } from "../../src/store/JobStoreDriver.ts"
+
+/** Milliseconds. */
+export const QUANTUM = 1_000_000
+
+/** Jobs, types, queues and workers of a history are numbered from 0. */
+const JOBS = 5
+
+const below = (n: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: n - 1 }))
+const several = Schema.Array(below(JOBS)).check(Schema.isMaxLength(3))
+
+/** One step. Numbers name things: a job, a lease claimed so far (modulo how many there are), quanta of time. */
+const Step = Schema.Union([
+  Schema.TaggedStruct("Enqueue", {
+    job: below(JOBS),
+    twin: Schema.Boolean,
+    type: below(2),
+    queue: below(2),
+    priority: below(3),
+    delay: below(3),
+    payload: below(2),
+    key: below(3),
+    live: Schema.Boolean,
+    hinted: Schema.Boolean,
+    attempts: below(3),
+    crashes: below(2),
+    timeout: below(3),
+    onTimeout: Schema.Literals(["retry", "fail", "ignore"])
+  }),
+  Schema.TaggedStruct("Advance", { quanta: below(3) }),
+  Schema.TaggedStruct("Claim", {
+    types: below(3),
+    limit: below(4),
+    other: below(3),
+    suspects: below(2),
+    lease: below(3),
+    worker: below(2)
+  }),
+  Schema.TaggedStruct("ClaimHinted", { jobs: several, type: below(2), suspects: below(2), worker: below(2) }),
+  Schema.TaggedStruct("Settle", {
+    lease: below(8),
+    how: Schema.Literals(["Succeeded", "Failed", "GaveUp", "TimedOut", "Snoozed", "Released", "Cancelled"]),
+    delay: below(3),
+    forged: below(6)
+  }),
+  Schema.TaggedStruct("Renew", { leases: Schema.Array(below(8)).check(Schema.isMaxLength(3)), lease: below(3) }),
+  Schema.TaggedStruct("Progress", { lease: below(8), value: below(3) }),
+  Schema.TaggedStruct("Abandon", { lease: below(8), worker: below(2) }),
+  Schema.TaggedStruct("Cancel", { jobs: several }),
+  Schema.TaggedStruct("Requeue", { job: below(JOBS) }),
+  Schema.TaggedStruct("Reap", { limit: below(3), except: below(3) }),
+  Schema.TaggedStruct("ReapTimeouts", { limit: below(3), grace: below(2) }),
+  Schema.TaggedStruct("TakeHints", { limit: below(3), again: Schema.Boolean }),
+  Schema.TaggedStruct("Prune", { succeeded: below(3), failed: below(3), cancelled: below(3), attempts: below(4) })
+])
+export type Step = typeof Step.Type
+
+/** Histories that shrink to short ones. */
+export const history: Arbitrary.Arbitrary<ReadonlyArray<Step>> = Arbitrary.array(Arbitrary.schema(Step), {
+  minLength: 1,
+  maxLength: 40
+})
+
+/** The names that one history uses in every store. Ids sort as they are numbered. */
+export interface World {
+  readonly ids: ReadonlyArray<string>
+  readonly types: ReadonlyArray<string>
+  readonly queues: ReadonlyArray<string>
+  readonly workers: ReadonlyArray<string>
+  /** A fresh UUID for the claim of each step. */
+  readonly claims: ReadonlyArray<string>
+  /** Leases claimed so far, and jobs ever enqueued. */
+  readonly leases: Array<Lease>
+  readonly known: Set<string>
+}
+
+export const makeWorld = (steps: number): World => {
+  const uuid = () => globalThis.crypto.randomUUID()
+  return {
+    ids: Array.from({ length: JOBS }, uuid).sort(),
+    types: ["A", "B"],
+    queues: ["q", "r"],
+    workers: ["one", "two"],
+    claims: Array.from({ length: steps }, uuid),
+    leases: [],
+    known: new Set()
+  }
+}
+
+const nobody: Lease = {
+  id: "00000000-0000-4000-8000-000000000000",
+  attempt: 1,
+  claim: "00000000-0000-4000-8000-000000000001"
+}
+
+const leaseAt = (world: World, n: number): Lease => {
+  const held = world.leases.at(-1 - (n % Math.max(1, world.leases.length)))
+  return held === undefined ? nobody : { id: held.id, attempt: held.attempt, claim: held.claim }
+}
+
+/** The job of an enqueue step, under an id. */
+export const newJob = (world: World, step: Extract<Step, { _tag: "Enqueue" }>, id: string): NewJob => ({
+  id,
+  freshId: !world.known.has(id),
+  type: world.types[step.type]!,
+  queue: world.queues[step.queue]!,
+  priority: step.priority,
+  delay: step.delay * QUANTUM,
+  runAt: undefined,
+  payload: JSON.stringify({ payload: step.payload }),
+  maxAttempts: step.attempts + 1,
+  maxCrashes: step.crashes + 1,
+  maxSnoozes: 10,
+  retryDelays: [0],
+  timeout: step.timeout === 0 ? undefined : step.timeout * QUANTUM,
+  timeoutThen: step.onTimeout,
+  key: step.key === 0 ? undefined : `key ${step.key}`,
+  keyScope: step.live ? "live" : "retained",
+  tags: [`tag ${step.payload}`],
+  metadata: undefined,
+  hinted: step.hinted,
+  publishIn: 0
+})
+
+const settlement = (world: World, step: Extract<Step, { _tag: "Settle" }>, claim: string): Settlement => {
+  const held = leaseAt(world, step.lease)
+  const lease =
+    step.forged === 1 ? { ...held, claim } : step.forged === 2 ? { ...held, attempt: held.attempt + 1 } : held
+  const wait = step.delay * QUANTUM
+  switch (step.how) {
+    case "Succeeded":
+      return { ...lease, _tag: "Succeeded", result: `{"delay":${step.delay}}` }
+    case "Failed":
+      return { ...lease, _tag: "Failed", error: { code: "error", message: "no", value: "[1]" }, retryIn: wait }
+    case "GaveUp":
+      return { ...lease, _tag: "Failed", error: { code: "defect", message: "no", stack: "at" }, retryIn: undefined }
+    case "TimedOut":
+      return { ...lease, _tag: "Failed", error: { code: "timedOut", message: "late" }, retryIn: wait }
+    case "Snoozed":
+      return { ...lease, _tag: "Snoozed", delay: wait }
+    case "Released":
+    case "Cancelled":
+      return { ...lease, _tag: step.how }
+  }
+}
+
+/** What a step answered, as it can be compared: lists whose order the contract leaves open are sorted. */
+export interface Answer {
+  readonly value: unknown
+  readonly leases: ReadonlyArray<Lease>
+}
+
+const answer = (value: unknown, leases: ReadonlyArray<Lease> = []): Answer => ({ value, leases })
+
+const byId = <A extends { readonly id: string }>(items: ReadonlyArray<A>): ReadonlyArray<A> =>
+  [...items].sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0))
+
+/** Does one step to one store. Changes nothing in `world`, so that it can be done to another one too. */
+export const perform = (
+  driver: JobStoreDriver,
+  advance: (ms: number) => Effect.Effect<void>,
+  world: World,
+  step: Step,
+  at: number
+): Effect.Effect<Answer, StoreError> => {
+  const claim = world.claims[at]!
+  const lease = "lease" in step ? leaseAt(world, step.lease) : nobody
+  const unlessThree = (n: number) => (n === 3 ? undefined : n * QUANTUM)
+  switch (step._tag) {
+    case "Enqueue": {
+      const job = newJob(world, step, world.ids[step.job]!)
+      const twin = newJob(world, step, world.ids[(step.job + 1) % JOBS]!)
+      return Effect.map(driver.enqueue(step.twin ? [job, twin] : [job]), (outcomes) => answer(outcomes))
+    }
+    case "Advance":
+      return Effect.map(advance(step.quanta * QUANTUM), () => answer(undefined))
+    case "Claim": {
+      const ranges = (types: ReadonlyArray<string>) =>
+        types.flatMap((type) => world.queues.map((queue) => ({ queue, type })))
+      const pools =
+        step.types === 2
+          ? [{ ranges: ranges(world.types), limit: step.limit }]
+          : [
+              { ranges: ranges([world.types[step.types]!]), limit: step.limit },
+              { ranges: ranges([world.types[1 - step.types]!]), limit: step.other }
+            ]
+      const worker = world.workers[step.worker]!
+      return Effect.map(
+        driver.claim({ claim, worker, lease: (step.lease + 1) * QUANTUM, pools, suspects: step.suspects }),
+        (jobs) => answer(jobs, jobs)
+      )
+    }
+    case "ClaimHinted":
+      return Effect.map(
+        driver.claimHinted({
+          claim,
+          worker: world.workers[step.worker]!,
+          lease: QUANTUM,
+          ids: step.jobs.map((n) => world.ids[n]!),
+          types: [world.types[step.type]!],
+          suspects: step.suspects
+        }),
+        ({ claimed, rest }) => answer({ claimed, rest: byId(rest) }, claimed)
+      )
+    case "Settle":
+      return Effect.map(driver.settle(world.workers[0]!, [settlement(world, step, claim)]), (outcomes) =>
+        answer(outcomes)
+      )
+    case "Renew": {
+      const unique = new Map(step.leases.map((n) => leaseAt(world, n)).map((held) => [JSON.stringify(held), held]))
+      return Effect.map(driver.renew([...unique.values()], (step.lease + 1) * QUANTUM), (renewal) =>
+        answer([byId(renewal.lost), byId(renewal.locked), byId(renewal.cancelled)])
+      )
+    }
+    case "Progress":
+      return Effect.map(
+        driver.progress([{ ...lease, progress: step.value === 0 ? undefined : `{"value":${step.value}}` }]),
+        () => answer(undefined)
+      )
+    case "Abandon":
+      return Effect.map(driver.abandon(world.workers[step.worker]!, [lease.claim]), (count) => answer(count))
+    case "Cancel":
+      return Effect.map(driver.cancel(step.jobs.map((n) => world.ids[n]!)), (outcomes) => answer(outcomes))
+    case "Requeue":
+      return Effect.map(driver.requeue(world.ids[step.job]!), (outcome) => answer(outcome))
+    case "Reap": {
+      const exceptWorkers = step.except === 2 ? [] : [world.workers[step.except]!]
+      return Effect.map(driver.reap({ limit: step.limit + 1, exceptWorkers }), (reaped) => answer(byId(reaped)))
+    }
+    case "ReapTimeouts":
+      return Effect.map(driver.reapTimeouts({ limit: step.limit + 1, grace: step.grace * QUANTUM }), (reaped) =>
+        answer(byId(reaped))
+      )
+    case "TakeHints":
+      return Effect.map(driver.takeHints({ limit: step.limit + 1, again: step.again }), (hints) => answer(hints))
+    case "Prune": {
+      const { attempts, cancelled, failed, succeeded } = step
+      const retention = {
+        succeeded: unlessThree(succeeded),
+        failed: unlessThree(failed),
+        cancelled: unlessThree(cancelled),
+        attempts: unlessThree(attempts)
+      }
+      return Effect.map(driver.prune(retention, 1_000), (count) => answer(count))
+    }
+  }
+}
+
+/** Everything that can be seen of a store after a step. */
+export const observe = (driver: JobStoreDriver, world: World) =>
+  Effect.all({
+    rows: driver.get(world.ids),
+    stats: driver.stats,
+    nextDue: driver.nextDue(world.types.flatMap((type) => world.queues.map((queue) => ({ queue, type })))),
+    ended: Effect.map(driver.ended(world.ids), (ids) => [...ids].sort())
+  })
