@@ -1,8 +1,16 @@
 /** Cases of looking at jobs, and of data that means harm: what can be stored comes back as it went in. */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import type { NewJob } from "../../store/JobStoreDriver.ts"
+import type { StoreError } from "../../JobError.ts"
+import type { EnqueueOutcome, NewJob } from "../../store/JobStoreDriver.ts"
 import { contractCase, failed, ids, SLACK, succeeded, uuid } from "./StoreUnderTest.ts"
+
+/** What became of an enqueue. A driver may answer for the job, or fail the call: the service above halves batches. */
+const became = (enqueue: Effect.Effect<EnqueueOutcome, StoreError>): Effect.Effect<string> =>
+  Effect.match(enqueue, {
+    onFailure: (error) => error.reason,
+    onSuccess: (outcome) => (outcome._tag === "Refused" ? outcome.error.reason : outcome._tag)
+  })
 
 export const inspectCases = [
   contractCase("get answers the rows that exist, as they stand", function* ({ driver, insert, queue, row, type }) {
@@ -153,7 +161,6 @@ export const inspectCases = [
         { payload: "" },
         { payload: `{"a":1}}` },
         { payload: `"raw \u0000"` },
-        { payload: "[".repeat(100_000) + "]".repeat(100_000) },
         { type: "a\u0000b" },
         { key: "a\u0000b" },
         { tags: ["fine", "a\u0000b"] },
@@ -166,16 +173,17 @@ export const inspectCases = [
       ]
       for (const override of hostile) {
         const bad = job(override)
-        // A driver may answer for the job, or fail the call: the service above halves batches
-        const reason = yield* enqueueOne(bad).pipe(
-          Effect.map((outcome) => (outcome._tag === "Refused" ? outcome.error.reason : outcome._tag)),
-          Effect.catch((error) => Effect.succeed(error.reason))
-        )
-        assert.strictEqual(reason, "Refused", JSON.stringify(override).slice(0, 60))
+        assert.strictEqual(yield* became(enqueueOne(bad)), "Refused", JSON.stringify(override).slice(0, 60))
         assert.deepStrictEqual(yield* driver.get([bad.id]), [])
       }
     }
   ),
+
+  contractCase("JSON nested 100,000 levels deep is refused", function* ({ driver, enqueueOne, job }) {
+    const deep = job({ payload: "[".repeat(100_000) + "]".repeat(100_000) })
+    assert.strictEqual(yield* became(enqueueOne(deep)), "Refused")
+    assert.deepStrictEqual(yield* driver.get([deep.id]), [])
+  }),
 
   contractCase(
     "hostile data that JSON allows comes back as it went in",
