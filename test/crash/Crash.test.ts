@@ -1,0 +1,186 @@
+/** Worker processes that die, stall and stop, against a real server: nothing lost, nothing settled twice. */
+import { assert, it } from "@effect/vitest"
+import { Effect, Layer, Redacted } from "effect"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { SqlClient } from "effect/sql"
+import { type ChildProcess, spawn } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { Broker, Migrations, Polyqueue } from "../../src/index.ts"
+import { describePostgres, freshDatabase } from "../support/Postgres.ts"
+import { createEffects, Poison, Steady } from "./jobs.ts"
+
+interface WorkerProcess {
+  readonly child: ChildProcess
+  readonly output: () => string
+  readonly exited: Effect.Effect<{ readonly code: number | null; readonly signal: string | null }>
+}
+
+const spawnWorker = (url: string, slots: number, options: { readonly lease?: number; readonly grace?: number } = {}) =>
+  Effect.acquireRelease(
+    Effect.callback<WorkerProcess>((resume) => {
+      const script = fileURLToPath(new URL("worker.ts", import.meta.url))
+      const child = spawn(
+        process.execPath,
+        [script, url, String(slots), String(options.lease ?? 1_000), String(options.grace ?? 3_000)],
+        { stdio: ["ignore", "pipe", "inherit"] }
+      )
+      let output = ""
+      const exit = new Promise<{ code: number | null; signal: string | null }>((done) =>
+        child.once("exit", (code, signal) => done({ code, signal }))
+      )
+      child.stdout.on("data", (chunk: Buffer) => {
+        output += String(chunk)
+        if (output.includes("ready"))
+          resume(Effect.succeed({ child, output: () => output, exited: Effect.promise(() => exit) }))
+      })
+    }),
+    ({ child }) => Effect.sync(() => child.kill("SIGKILL"))
+  )
+
+const inDatabase = <A, E>(
+  test: (url: string) => Effect.Effect<A, E, Polyqueue | SqlClient.SqlClient | import("effect").Scope.Scope>
+) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const url = yield* freshDatabase
+      const Database = PgClient.layer({ url: Redacted.make(url), maxConnections: 4 })
+      const Client = Polyqueue.layerPostgres.pipe(
+        Layer.provide(Broker.layerPostgres),
+        Layer.provideMerge(Migrations.layer()),
+        Layer.provideMerge(Database)
+      )
+      return yield* Effect.andThen(createEffects, test(url)).pipe(Effect.provide(Client))
+    })
+  )
+
+const until = <E, R>(question: Effect.Effect<boolean, E, R>) =>
+  Effect.repeat(Effect.delay(question, "50 millis"), { until: (yes) => yes })
+
+const count = (where: string) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.map(sql.unsafe<{ n: number }>(`select count(*)::int as n from ${where}`), ([row]) => row?.n ?? -1)
+  )
+
+/** What must hold whatever happened: counters agree with the log, and nobody settled a job twice. */
+const audit = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const wrong = yield* sql.unsafe(`
+    select j.id, j.status, j.attempt, j.failures, j.crashes, j.interruptions, a.* from polyqueue.polyqueue_jobs j
+    join lateral (select count(*)::int n, count(*) filter (where outcome = 'succeeded')::int won,
+      count(*) filter (where outcome = 'crashed')::int crashed, count(*) filter (where outcome = 'released')::int released
+      from polyqueue.polyqueue_attempts a where a.job_id = j.id) a on true
+    where j.attempt <> a.n + (j.status = 'processing')::int or j.crashes <> a.crashed or j.interruptions <> a.released
+      or a.won <> (j.status = 'succeeded')::int`)
+  assert.deepStrictEqual(wrong, [])
+})
+
+const jobs = "polyqueue.polyqueue_jobs"
+const attempts = "polyqueue.polyqueue_attempts"
+
+describePostgres("worker processes", () => {
+  it.live(
+    "one killed with SIGKILL in the middle of jobs: nothing is lost, the next owner finishes",
+    () =>
+      inDatabase((url) =>
+        Effect.gen(function* () {
+          yield* Steady.enqueueAll(Array.from({ length: 60 }, (_, n) => ({ n, ms: 150 })))
+          const first = yield* spawnWorker(url, 10)
+          yield* until(Effect.map(count("effects where phase = 'end'"), (n) => n >= 10))
+          first.child.kill("SIGKILL")
+          yield* first.exited
+          const inFlight = yield* count(`${jobs} where status = 'processing'`)
+          yield* spawnWorker(url, 10)
+          yield* until(Effect.map(count(`${jobs} where status = 'succeeded'`), (n) => n === 60))
+          yield* audit
+          assert.strictEqual(yield* count(`${attempts} where outcome = 'crashed'`), inFlight)
+          // A duplicate execution is explained by the kill: no more of them than jobs in flight
+          const twice = yield* count(
+            "(select job_id from effects where phase = 'end' group by job_id having count(*) > 1) d"
+          )
+          assert.isAtMost(twice, inFlight)
+        })
+      ),
+    60_000
+  )
+
+  it.live(
+    "one paused past its lease and resumed: the stale one gets LeaseLost, the other's outcome stands",
+    () =>
+      inDatabase((url) =>
+        Effect.gen(function* () {
+          const stale = yield* spawnWorker(url, 5)
+          yield* Steady.enqueueAll(Array.from({ length: 5 }, (_, n) => ({ n, ms: 2_500 })))
+          yield* until(Effect.map(count("effects where phase = 'start'"), (n) => n === 5))
+          stale.child.kill("SIGSTOP")
+          yield* spawnWorker(url, 5)
+          yield* until(Effect.map(count(`${attempts} where outcome = 'crashed'`), (n) => n === 5))
+          stale.child.kill("SIGCONT")
+          yield* until(Effect.map(count(`${jobs} where status = 'succeeded'`), (n) => n === 5))
+          yield* until(Effect.sync(() => stale.output().split("interrupted leaseLost").length === 6))
+          yield* audit
+          // What the stale owner ran to its end, or would have: attempt 1 is the reaper's, and another attempt won
+          assert.strictEqual(yield* count(`${attempts} where attempt = 1 and outcome = 'crashed'`), 5)
+          assert.strictEqual(yield* count(`${attempts} where attempt = 1 and outcome = 'succeeded'`), 0)
+        })
+      ),
+    60_000
+  )
+
+  it.live(
+    "one asked to stop with SIGTERM: waits its grace, gives back the rest at no cost, and exits",
+    () =>
+      inDatabase((url) =>
+        Effect.gen(function* () {
+          yield* Steady.enqueueAll([
+            { n: 1, ms: 400 },
+            { n: 2, ms: 60_000 },
+            { n: 3, ms: 60_000 }
+          ])
+          const worker = yield* spawnWorker(url, 2, { grace: 1_500, lease: 30_000 })
+          yield* until(Effect.map(count("effects where phase = 'start'"), (n) => n >= 2))
+          worker.child.kill("SIGTERM")
+          const { code } = yield* worker.exited
+          assert.strictEqual(code, 130)
+          assert.strictEqual(yield* count(`${jobs} where status = 'processing'`), 0)
+          assert.strictEqual(yield* count(`${jobs} where status = 'succeeded'`), 1)
+          assert.strictEqual(yield* count(`${jobs} where failures > 0 or crashes > 0`), 0)
+          assert.strictEqual(yield* count("polyqueue.polyqueue_workers where status = 'stopped'"), 1)
+          yield* audit
+        })
+      ),
+    60_000
+  )
+
+  it.live(
+    "a poison job among 200 others, two workers of 100 slots: three kills, everybody else succeeds",
+    () =>
+      inDatabase((url) =>
+        Effect.gen(function* () {
+          yield* Steady.enqueueAll(Array.from({ length: 100 }, (_, n) => ({ n, ms: 100 })))
+          const poison = yield* Poison.enqueue()
+          yield* Steady.enqueueAll(Array.from({ length: 100 }, (_, n) => ({ n: 100 + n, ms: 100 })))
+          let kills = 0
+          // A process manager: whoever dies is started again
+          const keepAlive = Effect.forever(
+            Effect.scoped(
+              Effect.gen(function* () {
+                const worker = yield* spawnWorker(url, 100)
+                const { signal } = yield* worker.exited
+                if (signal === "SIGKILL") kills++
+              })
+            )
+          )
+          yield* Effect.forkScoped(keepAlive)
+          yield* Effect.forkScoped(keepAlive)
+          const error = yield* Effect.flip(poison.await)
+          assert.strictEqual(error._tag === "JobStopped" && error.reason, "poison")
+          yield* until(Effect.map(count(`${jobs} where status = 'succeeded'`), (n) => n === 200))
+          assert.strictEqual(kills, 3)
+          assert.strictEqual(yield* count("effects where phase = 'start' and job_id = '" + poison.id + "'"), 3)
+          assert.strictEqual(yield* count(`${jobs} where type = 'Steady' and crashes >= 2`), 0)
+          yield* audit
+        })
+      ),
+    120_000
+  )
+})
