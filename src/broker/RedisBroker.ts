@@ -22,8 +22,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { Broker } from "../Broker.ts"
-import type { BrokerError } from "../JobError.ts"
-import type { BrokerDriver, BrokerHealth, Capabilities, Hint } from "./BrokerDriver.ts"
+import { BrokerError } from "../JobError.ts"
+import type { BrokerDriver, BrokerHealth, Capabilities, Hint, ItemOutcome } from "./BrokerDriver.ts"
 import * as Connection from "./redis/Connection.ts"
 import * as Consumer from "./redis/Consumer.ts"
 import { misconfigured } from "./redis/Errors.ts"
@@ -63,11 +63,14 @@ export const make = Effect.fnUntraced(function* (
   yield* check(connection)
 
   const publish = Effect.fnUntraced(function* (hints: ReadonlyArray<Hint>) {
-    if (hints.length === 0) return []
-    const queues = [...new Set(hints.map((hint) => hint.queue))]
-    const args = hints.flatMap((hint) => [queues.indexOf(hint.queue), hint.jobId, Message.encode(hint)])
-    yield* connection.run(Scripts.publish, keys.of(queues), args)
-    return hints.map(() => ({ _tag: "Ok" as const }))
+    const valid = hints.filter(Message.isHint)
+    if (valid.length > 0) {
+      const queues = [...new Set(valid.map((hint) => hint.queue))]
+      const args = valid.flatMap((hint) => [queues.indexOf(hint.queue), hint.jobId, Message.encode(hint)])
+      yield* connection.run(Scripts.publish, keys.of(queues), args)
+    }
+    // A script is done as a whole or not at all
+    return hints.map((hint) => (Message.isHint(hint) ? OK : notAHint(hint)))
   })
 
   return {
@@ -79,6 +82,19 @@ export const make = Effect.fnUntraced(function* (
     purge: (queue) => Effect.asVoid(connection.call("purge", "unlink", ...keys.of([queue]))),
     health: health(connection)
   }
+})
+
+const OK: ItemOutcome = { _tag: "Ok" }
+
+const notAHint = ({ attempt, jobId, priority, publication }: Hint): ItemOutcome => ({
+  _tag: "Failed",
+  error: new BrokerError({
+    reason: "MessageRejected",
+    operation: "publish",
+    message:
+      `redis: no hint can be kept of job ${jobId}, attempt ${attempt}, publication ${publication}, priority ${priority}: ` +
+      "the id must be a UUID, the priority 0 to 9"
+  })
 })
 
 /** Refuses a server that cannot run the scripts, and warns of one that will lose hints. */

@@ -171,11 +171,19 @@ describe("health of Redis", () => {
 })
 
 describe("messages", () => {
+  const jobId = "0198c2a4-6f1b-7e6b-8d2f-3f6f5a0c9b1e"
+
   it("a hint survives encoding, and what is no hint of ours is none", () => {
-    const hint = { jobId: "a", queue: "q", attempt: 12, publication: 3, priority: 0 }
-    assert.deepStrictEqual(Message.decode("q", "a", Message.encode(hint)), hint)
-    for (const foreign of ["", "2:1:1:1", "1:1:1", "1:1:-1:5", "1:1:1:5 ", "{}"]) {
-      assert.isUndefined(Message.decode("q", "a", foreign))
+    const hint = { jobId, queue: "q", attempt: 12, publication: 3, priority: 0 }
+    assert.deepStrictEqual(Message.decode("q", jobId, Message.encode(hint)), hint)
+    for (const foreign of ["", "2:1:1:1", "1:1:1", "1:1:-1:5", "1:1:1:10", "1:3000000000:1:5", "1:1:1:5 ", "{}"]) {
+      assert.isUndefined(Message.decode("q", jobId, foreign), foreign)
+    }
+    for (const forged of ["", "a", `${jobId}0`, "'; drop table jobs; --"]) {
+      assert.isUndefined(Message.decode("q", forged, Message.encode(hint)), forged)
+    }
+    for (const wrong of [{ priority: 10 }, { priority: 0.5 }, { attempt: -1 }, { jobId: "a" }]) {
+      assert.isFalse(Message.isHint({ ...hint, ...wrong }), inspect(wrong))
     }
   })
 })

@@ -155,10 +155,16 @@ describeOwnRedis("hints in Redis", () => {
       Effect.gen(function* () {
         const { driver, key, keys, read } = yield* setup
         const consumer = yield* consumerOf(driver, "q")
-        yield* read("zadd", key("q", "ready"), 1, "no hint at all", 2, "of another version", 3, "nonsense")
-        yield* read("hset", key("q", "hints"), "of another version", "9:1:1:1", "nonsense", "{}", "late", "")
-        yield* read("zadd", key("q", "delayed"), 1, "late")
-        yield* read("zadd", key("q", "leases"), 1, "never there")
+        const [none, version, nonsense, large, expired, late] = hintsOf("q", 6).map((hint) => hint.jobId) as [
+          string,
+          ...Array<string>
+        ]
+        const ready = [none, version!, nonsense!, large!, "forged"].flatMap((id, index) => [index, id])
+        yield* read("zadd", key("q", "ready"), ...ready)
+        const messages = [version!, "9:1:1:1", nonsense!, "{}", large!, "1:3000000000:1:1", "forged", "1:1:1:1"]
+        yield* read("hset", key("q", "hints"), ...messages, late!, "")
+        yield* read("zadd", key("q", "delayed"), 1, late!)
+        yield* read("zadd", key("q", "leases"), 1, expired!)
         const hint = hintOf("q", { priority: 9 })
         yield* driver.publish([hint])
         const logged: Array<unknown> = []
@@ -168,10 +174,22 @@ describeOwnRedis("hints in Redis", () => {
           got.map((delivery) => delivery.hint),
           [hint]
         )
-        assert.match(String(logged), /dropped 5 entries of q/)
+        assert.match(String(logged), /dropped 7 entries of q/)
         yield* consumer.ack(got)
         yield* receiveNow(consumer)
         assert.deepStrictEqual(yield* keys, [])
+      })
+    )
+
+    it.effect("what can be no hint is refused alone, with MessageRejected", () =>
+      Effect.gen(function* () {
+        const { driver } = yield* setup
+        const hint = hintOf("q")
+        const outcomes = yield* driver.publish([{ ...hint, priority: 10 }, hint, { ...hint, jobId: "no id" }])
+        assert.deepStrictEqual(tagsOf(outcomes), ["Failed", "Ok", "Failed"])
+        const [first] = outcomes
+        assert.strictEqual(first?._tag === "Failed" ? first.error.reason : undefined, "MessageRejected")
+        assert.strictEqual(yield* driver.depth("q"), 1)
       })
     )
 

@@ -7,7 +7,7 @@
  */
 import { createHash } from "node:crypto"
 import { KEYS_PER_QUEUE } from "./Keys.ts"
-import { LUA_PATTERN } from "./Message.ts"
+import { LUA_PARSE } from "./Message.ts"
 
 /** A script and the hash that Redis caches it under. */
 export interface Script {
@@ -30,12 +30,7 @@ local function queue(index)
   local k = index * ${KEYS_PER_QUEUE}
   return { ready = KEYS[k + 1], leases = KEYS[k + 2], delayed = KEYS[k + 3], hints = KEYS[k + 4],
     tokens = KEYS[k + 5], deliveries = KEYS[k + 6], wake = KEYS[k + 7] }
-end
-local function parse(message)
-  if not message then return nil end
-  return string.match(message, '${LUA_PATTERN}')
-end
-local function ring(q) redis.call('ZADD', q.wake, 0, '0') end
+end${LUA_PARSE}local function ring(q) redis.call('ZADD', q.wake, 0, '0') end
 local function ready(q, id, priority) redis.call('ZADD', q.ready, priority * 4398046511104 + now, id) end
 `
 
@@ -68,8 +63,8 @@ export const publish = script(
   `
 for i = 1, #ARGV, 3 do
   local q, id, message = queue(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
-  local attempt, publication, priority = parse(message)
-  local knownAttempt, knownPublication = parse(redis.call('HGET', q.hints, id))
+  local attempt, publication, priority = parse(id, message)
+  local knownAttempt, knownPublication = parse(id, redis.call('HGET', q.hints, id))
   local waiting = redis.call('ZSCORE', q.ready, id)
   local delayed = redis.call('ZSCORE', q.delayed, id)
   local leased = redis.call('ZSCORE', q.leases, id)
@@ -113,7 +108,7 @@ local function promote(q, from)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, ${PROMOTE_AT_MOST})) do
     redis.call('ZREM', from, id)
     if from == q.leases then redis.call('HDEL', q.tokens, id) end
-    local _, _, priority = parse(redis.call('HGET', q.hints, id))
+    local _, _, priority = parse(id, redis.call('HGET', q.hints, id))
     if priority then ready(q, id, priority) else drop(q, id) end
   end
   local first = redis.call('ZRANGE', from, 0, 0, 'WITHSCORES')[2]
@@ -127,7 +122,7 @@ for index = 0, #KEYS / ${KEYS_PER_QUEUE} - 1 do
   for i = 1, #popped, 2 do
     local id = popped[i]
     local message = redis.call('HGET', q.hints, id)
-    if parse(message) then
+    if parse(id, message) then
       redis.call('ZADD', q.leases, now + lease, id)
       redis.call('HSET', q.tokens, id, token)
       out[#out + 1] = index
@@ -157,7 +152,7 @@ local function deliver(q, id, message)
   redis.call('HDEL', q.tokens, id)
   redis.call('HDEL', q.deliveries, id)
   local kept = redis.call('HGET', q.hints, id)
-  local _, _, priority = parse(kept)
+  local _, _, priority = parse(id, kept)
   if kept == message or not priority then
     redis.call('HDEL', q.hints, id)
   else
@@ -181,7 +176,7 @@ local function deliver(q, id, message, delay)
   redis.call('ZREM', q.leases, id)
   redis.call('HDEL', q.tokens, id)
   local kept = redis.call('HGET', q.hints, id)
-  local _, _, priority = parse(kept)
+  local _, _, priority = parse(id, kept)
   if not priority then
     redis.call('HDEL', q.deliveries, id)
     return 1
