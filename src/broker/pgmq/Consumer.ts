@@ -5,7 +5,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import type { BrokerError } from "../../JobError.ts"
 import type { Acked, Consumer, Delivery, ItemOutcome } from "../BrokerDriver.ts"
 import type { Bell } from "../Doorbell.ts"
@@ -155,14 +154,11 @@ export const make = (options: Options): Consumer => {
       (_, { table }) => ({ text: Statements.release(table), params: [delay] })
     )
 
-  /** In a fiber of its own: the deadline of the read must work although its receiver cannot be interrupted now. */
   const take = (sources: ReadonlyArray<PgmqQueue>, max: number) =>
-    Effect.flatMap(Effect.forkChild(readOnce(sources, max), { startImmediately: true }), Fiber.join).pipe(
-      Effect.tapError((error) =>
-        Effect.sync(() => {
-          if (error.reason === "QueueNotFound") names.forEach(queues.forget)
-        })
-      )
+    Effect.tapError(readOnce(sources, max), (error) =>
+      Effect.sync(() => {
+        if (error.reason === "QueueNotFound") names.forEach(queues.forget)
+      })
     )
 
   const receive = ({ max, wait }: { readonly max: number; readonly wait: number }) =>

@@ -68,7 +68,7 @@ export const withDeadline =
     effect.pipe(
       Effect.mapError((error) => fromSqlError(operation, subject, error)),
       Effect.timeoutOrElse({
-        duration: DEADLINE * 100,
+        duration: DEADLINE,
         orElse: () => Effect.fail(failure(operation, "OutcomeUnknown", `${subject}, no answer in ${DEADLINE} ms`))
       })
     )
