@@ -83,12 +83,19 @@ export const statements = (
 const fail = (reason: StoreError["reason"], message: string) =>
   Effect.fail(new StoreError({ reason, operation: "migrate", message }))
 
+/**
+ * Asks the catalog's tables. `to_regclass` would answer from a cache that a wait for the advisory lock does not refresh,
+ * and not see what the process that held it has made.
+ */
+const lookUp = `select count(*) filter (where c.relname = $2) > 0,
+    max(obj_description(c.oid, 'pg_class')) filter (where c.relname = $2),
+    count(*) filter (where c.relname = $3) > 0
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = $1 and c.relname in ($2, $3)`
+
 /** The version the tables have, 0 when there are none. Fails on tables that are not ours, or too new for this code. */
 const readVersion = Effect.fnUntraced(function* (sql: SqlClient, names: Names) {
-  const [found] = yield* sql.unsafe(
-    "select to_regclass($1) is not null, obj_description(to_regclass($1), 'pg_class'), to_regclass($2) is not null",
-    [names.migrations, names.jobs]
-  ).values
+  const [found] = yield* sql.unsafe(lookUp, [names.schema, `${names.prefix}_migrations`, `${names.prefix}_jobs`]).values
   const [hasMigrations, comment, hasJobs] = found ?? []
   if (hasMigrations !== true) {
     if (hasJobs !== true) return 0
@@ -132,8 +139,9 @@ export const migrate = (options: NamesOptions = {}): Effect.Effect<Migrated, Sto
           const from = yield* readVersion(sql, names)
           if (from === version) return { from, to: from }
           // Asked first: `if not exists` needs the right to create schemas even when there is nothing to create
-          const [schema] = yield* sql.unsafe("select to_regnamespace($1) is null", [`"${names.schema}"`]).values
-          if (schema?.[0] === true) yield* sql.unsafe(createSchema(names))
+          const [schema] = yield* sql.unsafe("select from pg_catalog.pg_namespace where nspname = $1", [names.schema])
+            .values
+          if (schema === undefined) yield* sql.unsafe(createSchema(names))
           for (const statement of pending(names, from)) yield* sql.unsafe(statement)
           return { from, to: version }
         })

@@ -127,31 +127,48 @@ export const make = (db: Db) => {
     )
   }
 
+  /** Settles these, and answers the positions of those whose rows somebody held. */
+  const attempt = Effect.fnUntraced(function* (
+    entries: ReadonlyArray<Entry>,
+    outcomes: Array<SettleOutcome>
+  ): Effect.fn.Return<ReadonlyArray<Entry>, StoreError> {
+    const written = yield* write(entries.map(({ settlement }) => settlement))
+    const missing = entries.filter(({ at }, n) => {
+      const status = written === "all" ? "succeeded" : written.get(n + 1)
+      if (status !== undefined) outcomes[at] = status === "succeeded" ? succeeded : { _tag: "Settled", status }
+      return status === undefined
+    })
+    if (missing.length === 0) return missing
+    const rows = yield* db.work("settle", classify, leaseColumns(missing.map(({ settlement }) => settlement)))
+    const tags = rows as ReadonlyArray<["AlreadyMine" | "Locked" | "LeaseLost"]>
+    return missing.filter(({ at }, n) => {
+      const _tag = tags[n]![0]
+      outcomes[at] = { _tag }
+      return _tag === "Locked"
+    })
+  })
+
   return Effect.fnUntraced(function* (
     _worker: string,
     settlements: ReadonlyArray<Settlement>
   ): Effect.fn.Return<ReadonlyArray<SettleOutcome>, StoreError> {
     if (settlements.length === 0) return []
-    const order = settlements.map((settlement, at) => ({ settlement, at }))
-    order.sort((a, b) => byId(a.settlement, b.settlement))
-    const written = yield* write(order.map(({ settlement }) => settlement))
-    if (written === "all") return settlements.map(() => succeeded)
+    const entries = settlements.map((settlement, at) => ({ settlement, at }))
     const outcomes = Array.from<SettleOutcome>({ length: settlements.length })
-    const missing: typeof order = []
-    order.forEach((entry, n) => {
-      const status = written.get(n + 1)
-      if (status === undefined) missing.push(entry)
-      else outcomes[entry.at] = { _tag: "Settled", status }
-    })
-    if (missing.length > 0) {
-      const rows = yield* db.work("settle", classify, leaseColumns(missing.map(({ settlement }) => settlement)))
-      const tags = rows as ReadonlyArray<["AlreadyMine" | "Locked" | "LeaseLost"]>
-      missing.forEach(({ at }, n) => {
-        outcomes[at] = { _tag: tags[n]![0] }
-      })
-    }
+    const locked = yield* attempt(
+      entries.sort((a, b) => byId(a.settlement, b.settlement)),
+      outcomes
+    )
+    // Once more: a claim that began before these rows were claimed follows them to their newest version, and holds that
+    // for the rest of its statement
+    if (locked.length > 0) yield* attempt(locked, outcomes)
     return outcomes
   })
+}
+
+interface Entry {
+  readonly settlement: Settlement
+  readonly at: number
 }
 
 const succeeded: SettleOutcome = { _tag: "Settled", status: "succeeded" }
