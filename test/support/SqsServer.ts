@@ -89,6 +89,8 @@ export class SqsServer {
       server.once("error", reject)
       server.listen(this.#port, "127.0.0.1", resolve)
     })
+    // Idle connections stay until somebody closes them: a client that leaks some is seen
+    server.keepAliveTimeout = 0
     this.#server = server
     this.#port = (server.address() as AddressInfo).port
   }

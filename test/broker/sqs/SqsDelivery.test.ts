@@ -52,6 +52,7 @@ describe.skipIf(!isStandIn)("batches of ten", () => {
       const one = yield* consumer
       const held = yield* receiveAll(one, 500)
       assert.isAtMost(entries("ReceiveMessage").length, 60)
+      assert.strictEqual(server.requestsOf("ReceiveMessage")[0]!.request["VisibilityTimeout"], LEASE / 1_000)
       assert.deepStrictEqual(yield* one.extend(held, LEASE), allOk(500))
       assert.deepStrictEqual(entries("ChangeMessageVisibilityBatch"), fifty)
       assert.deepStrictEqual(yield* one.ack(held), allOk(500))
@@ -83,6 +84,26 @@ describe.skipIf(!isStandIn)("batches of ten", () => {
       server.fail("DeleteMessageBatch", fault)
       assert.deepStrictEqual(tags(yield* one.ack(held)), someFail)
       assert.strictEqual(server.size(url), 2)
+    })
+  )
+
+  it.live("deliveries of several SQS queues are settled together, and answered in their places", () =>
+    Effect.gen(function* () {
+      const { config, createQueue, server } = yield* standIn()
+      const [mail, news] = yield* Effect.promise(() => Promise.all([createQueue(), createQueue()]))
+      const queueUrls = { mail: mail!, news: news! }
+      const driver = yield* SqsBroker.make({ queueUrls, client: config, closeTimeout: 0 })
+      const hints = Array.from({ length: 6 }, (_, index) => hintsFor(index % 2 === 0 ? "mail" : "news", 1)[0]!)
+      assert.deepStrictEqual(yield* driver.publish(hints), allOk(6))
+      assert.deepStrictEqual([server.size(mail!), server.size(news!)], [3, 3])
+      const one = yield* driver.consumer({ queues: ["mail", "news"], lease: LEASE })
+      const got = yield* receiveAll(one, 6)
+      const held = hints.map((hint) => got.find((delivery) => delivery.hint.jobId === hint.jobId)!)
+      assert.deepStrictEqual(yield* one.extend(held, LEASE), allOk(6))
+      yield* one.ack([held[3]!])
+      assert.deepStrictEqual(tags(yield* one.extend(held, LEASE)), ["Ok", "Ok", "Ok", "LeaseLost", "Ok", "Ok"])
+      assert.deepStrictEqual(yield* one.ack(held), allOk(6))
+      assert.deepStrictEqual([server.size(mail!), server.size(news!)], [0, 0])
     })
   )
 
