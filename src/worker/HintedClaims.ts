@@ -90,7 +90,9 @@ export const make = Effect.fnUntraced(function* (
         return deliveries.ack([delivery])
       case "locked":
         // Somebody is about to decide; a hint older than the row is not needed for it
-        return delivery.hint.attempt < attempt ? deliveries.ack([delivery]) : deliveries.release(delivery, contendedDelay)
+        return delivery.hint.attempt < attempt
+          ? deliveries.ack([delivery])
+          : deliveries.release(delivery, contendedDelay)
       case "suspect":
         return deliveries.release(delivery, suspectDelay)
       case "expired":

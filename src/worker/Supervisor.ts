@@ -2,11 +2,13 @@
  * Background loops that do not end because of an error: a round that fails is logged, counted and tried again after a
  * growing, jittered pause. Each loop says when it last made progress.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import { BrokerError, StoreError } from "../JobError.ts"
 import type { Metrics } from "../Metrics.ts"
 
 const firstPause = 50
@@ -33,20 +35,18 @@ export const make = (metrics: Metrics["Service"], owner: string): Effect.Effect<
       let failures = 0
       const once = Effect.matchCauseEffect(round, {
         onSuccess: () =>
-          Effect.sync(() => {
+          Effect.suspend(() => {
+            const before = failures
             failures = 0
             progress.set(name, clock.currentTimeMillisUnsafe())
+            return before > 1 ? Effect.logInfo(`${name} works again after ${before} failed tries`) : Effect.void
           }),
         onFailure: (cause) => {
           failures++
           if (metrics.enabled) metrics.record({ _tag: "LoopFailed", loop: name })
           const pause = Math.min(maxPause, firstPause * 2 ** Math.min(failures - 1, 10))
           return Effect.andThen(
-            // The first failure may be a hiccup; from the second on a person should know
-            (failures === 1 ? Effect.logDebug : Effect.logWarning)(
-              `${name} failed (${failures}), next try soon`,
-              cause
-            ),
+            report(name, failures, cause),
             Effect.flatMap(Random.next, (random) => Effect.sleep(Duration.millis(Math.round(pause * (0.5 + random)))))
           )
         }
@@ -65,7 +65,9 @@ export const make = (metrics: Metrics["Service"], owner: string): Effect.Effect<
         return loop(
           name,
           Effect.andThen(
-            Effect.flatMap(Random.next, (random) => Effect.sleep(Duration.millis(Math.round(milliseconds * (0.8 + 0.4 * random))))),
+            Effect.flatMap(Random.next, (random) =>
+              Effect.sleep(Duration.millis(Math.round(milliseconds * (0.8 + 0.4 * random))))
+            ),
             round
           )
         )
@@ -73,3 +75,17 @@ export const make = (metrics: Metrics["Service"], owner: string): Effect.Effect<
       progress
     }
   })
+
+/**
+ * One line per trouble, not per try: the first failure may be a hiccup, the second is told, then ever more rarely. An error
+ * of ours says it all in its message; anything else is a bug, and comes with its cause.
+ */
+const report = (name: string, failures: number, cause: Cause.Cause<unknown>): Effect.Effect<void> => {
+  if (failures < 2) return Effect.logDebug(`${name} failed, next try soon`, cause)
+  if (failures !== 2 && (failures < 8 || (failures & (failures - 1)) !== 0)) return Effect.void
+  const line = `${name} failed ${failures} times in a row and keeps trying`
+  const error = cause.reasons.find(Cause.isFailReason)?.error
+  return error instanceof StoreError || error instanceof BrokerError
+    ? Effect.logWarning(`${line}: ${error.message}`)
+    : Effect.logError(line, cause)
+}
