@@ -19,40 +19,59 @@ const JOBS = 5
 const below = (n: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: n - 1 }))
 const several = Schema.Array(below(JOBS)).check(Schema.isMaxLength(3))
 
+const Enqueue = Schema.TaggedStruct("Enqueue", {
+  job: below(JOBS),
+  twin: below(4),
+  odd: below(8),
+  queue: below(2),
+  priority: below(3),
+  delay: below(6),
+  key: below(3),
+  live: Schema.Boolean,
+  hinted: Schema.Boolean,
+  attempts: below(3),
+  crashes: below(2),
+  timeout: below(3),
+  onTimeout: Schema.Literals(["retry", "fail", "ignore"])
+})
+
+const Claim = Schema.TaggedStruct("Claim", {
+  types: below(3),
+  limit: below(4),
+  other: below(3),
+  suspects: below(2),
+  lease: below(3),
+  worker: below(2)
+})
+
+const ClaimHinted = Schema.TaggedStruct("ClaimHinted", {
+  jobs: several,
+  type: below(2),
+  suspects: below(2),
+  worker: below(2)
+})
+
+const Settle = Schema.TaggedStruct("Settle", {
+  lease: below(8),
+  how: Schema.Literals(["Succeeded", "Failed", "GaveUp", "TimedOut", "Snoozed", "Released", "Cancelled"]),
+  delay: below(6),
+  forged: below(12)
+})
+
 /** One step. Numbers name things: a job, a lease claimed so far (modulo how many there are), quanta of time. */
 const Step = Schema.Union([
-  Schema.TaggedStruct("Enqueue", {
-    job: below(JOBS),
-    twin: Schema.Boolean,
-    type: below(2),
-    queue: below(2),
-    priority: below(3),
-    delay: below(3),
-    payload: below(2),
-    key: below(3),
-    live: Schema.Boolean,
-    hinted: Schema.Boolean,
-    attempts: below(3),
-    crashes: below(2),
-    timeout: below(3),
-    onTimeout: Schema.Literals(["retry", "fail", "ignore"])
-  }),
+  // The steps that make the others meaningful come more often
+  Enqueue,
+  Enqueue,
+  Enqueue,
+  Claim,
+  Claim,
+  Claim,
+  ClaimHinted,
+  Settle,
+  Settle,
+  Settle,
   Schema.TaggedStruct("Advance", { quanta: below(3) }),
-  Schema.TaggedStruct("Claim", {
-    types: below(3),
-    limit: below(4),
-    other: below(3),
-    suspects: below(2),
-    lease: below(3),
-    worker: below(2)
-  }),
-  Schema.TaggedStruct("ClaimHinted", { jobs: several, type: below(2), suspects: below(2), worker: below(2) }),
-  Schema.TaggedStruct("Settle", {
-    lease: below(8),
-    how: Schema.Literals(["Succeeded", "Failed", "GaveUp", "TimedOut", "Snoozed", "Released", "Cancelled"]),
-    delay: below(3),
-    forged: below(6)
-  }),
   Schema.TaggedStruct("Renew", { leases: Schema.Array(below(8)).check(Schema.isMaxLength(3)), lease: below(3) }),
   Schema.TaggedStruct("Progress", { lease: below(8), value: below(3) }),
   Schema.TaggedStruct("Abandon", { lease: below(8), worker: below(2) }),
@@ -65,10 +84,13 @@ const Step = Schema.Union([
 ])
 export type Step = typeof Step.Type
 
+/** The longest history: what `checkEffect` must be told as `size`, or histories stay too short to do anything. */
+export const SIZE = 60
+
 /** Histories that shrink to short ones. */
 export const history: Arbitrary.Arbitrary<ReadonlyArray<Step>> = Arbitrary.array(Arbitrary.schema(Step), {
   minLength: 1,
-  maxLength: 40
+  maxLength: SIZE
 })
 
 /** The names that one history uses in every store. Ids sort as they are numbered. */
@@ -108,16 +130,20 @@ const leaseAt = (world: World, n: number): Lease => {
   return held === undefined ? nobody : { id: held.id, attempt: held.attempt, claim: held.claim }
 }
 
+/** Most jobs are due at once, or nothing would happen to them. */
+const later = (delay: number): number => Math.max(0, delay - 3) * QUANTUM
+
 /** The job of an enqueue step, under an id. */
 export const newJob = (world: World, step: Extract<Step, { _tag: "Enqueue" }>, id: string): NewJob => ({
   id,
   freshId: !world.known.has(id),
-  type: world.types[step.type]!,
+  // The same job is enqueued again with the same type and payload, but for an odd one
+  type: world.types[(step.job + (step.odd === 7 ? 1 : 0)) % 2]!,
   queue: world.queues[step.queue]!,
   priority: step.priority,
-  delay: step.delay * QUANTUM,
+  delay: later(step.delay),
   runAt: undefined,
-  payload: JSON.stringify({ payload: step.payload }),
+  payload: JSON.stringify({ odd: step.odd === 6 }),
   maxAttempts: step.attempts + 1,
   maxCrashes: step.crashes + 1,
   maxSnoozes: 10,
@@ -126,7 +152,7 @@ export const newJob = (world: World, step: Extract<Step, { _tag: "Enqueue" }>, i
   timeoutThen: step.onTimeout,
   key: step.key === 0 ? undefined : `key ${step.key}`,
   keyScope: step.live ? "live" : "retained",
-  tags: [`tag ${step.payload}`],
+  tags: [`tag ${step.priority}`],
   metadata: undefined,
   hinted: step.hinted,
   publishIn: 0
@@ -136,7 +162,7 @@ const settlement = (world: World, step: Extract<Step, { _tag: "Settle" }>, claim
   const held = leaseAt(world, step.lease)
   const lease =
     step.forged === 1 ? { ...held, claim } : step.forged === 2 ? { ...held, attempt: held.attempt + 1 } : held
-  const wait = step.delay * QUANTUM
+  const wait = later(step.delay)
   switch (step.how) {
     case "Succeeded":
       return { ...lease, _tag: "Succeeded", result: `{"delay":${step.delay}}` }
@@ -179,8 +205,9 @@ export const perform = (
   switch (step._tag) {
     case "Enqueue": {
       const job = newJob(world, step, world.ids[step.job]!)
-      const twin = newJob(world, step, world.ids[(step.job + 1) % JOBS]!)
-      return Effect.map(driver.enqueue(step.twin ? [job, twin] : [job]), (outcomes) => answer(outcomes))
+      const next = (step.job + 1) % JOBS
+      const twin = newJob(world, { ...step, job: next }, world.ids[next]!)
+      return Effect.map(driver.enqueue(step.twin === 3 ? [job, twin] : [job]), (outcomes) => answer(outcomes))
     }
     case "Advance":
       return Effect.map(advance(step.quanta * QUANTUM), () => answer(undefined))
@@ -189,9 +216,9 @@ export const perform = (
         types.flatMap((type) => world.queues.map((queue) => ({ queue, type })))
       const pools =
         step.types === 2
-          ? [{ ranges: ranges(world.types), limit: step.limit }]
+          ? [{ ranges: ranges(world.types), limit: step.limit + 1 }]
           : [
-              { ranges: ranges([world.types[step.types]!]), limit: step.limit },
+              { ranges: ranges([world.types[step.types]!]), limit: step.limit + 1 },
               { ranges: ranges([world.types[1 - step.types]!]), limit: step.other }
             ]
       const worker = world.workers[step.worker]!
@@ -256,11 +283,11 @@ export const perform = (
   }
 }
 
-/** Everything that can be seen of a store after a step. */
-export const observe = (driver: JobStoreDriver, world: World) =>
+/** Everything that can be seen of a store besides its rows. */
+export const overview = (driver: JobStoreDriver, world: World) =>
   Effect.all({
-    rows: driver.get(world.ids),
     stats: driver.stats,
     nextDue: driver.nextDue(world.types.flatMap((type) => world.queues.map((queue) => ({ queue, type })))),
-    ended: Effect.map(driver.ended(world.ids), (ids) => [...ids].sort())
+    ended: Effect.map(driver.ended(world.ids), (ids) => [...ids].sort()),
+    attempts: Effect.all(world.ids.map((id) => driver.attempts(id)))
   })
