@@ -12,20 +12,24 @@ import type { Names } from "./Names.ts"
 import * as Params from "./Params.ts"
 import type { Db, Rows } from "./Sessions.ts"
 
-/** `$1` ids, `$2` attempts, `$3` claims, sorted by id; `$4` results. Answers the count and, when short, the positions. */
+/**
+ * `$1` ids, `$2` attempts, `$3` claims, sorted by id; `$4` results. Answers the count and, when short, the positions.
+ * Found again by `ctid`, which is cheaper than by id: a row changed between snapshot and lock is then missed, looks
+ * locked, and is settled by the second try.
+ */
 export const succeedStatement = (names: Names, clock: DatabaseClock): string =>
   `with held as materialized (
     select t.n, t.result, j.* from unnest(
       (select $1::uuid[]), (select $2::int4[]), (select $3::uuid[]), (select $4::text[])
     ) with ordinality as t(id, attempt, claim, result, n)
     cross join lateral (
-      select j.id, j.claim, j.lease_owner from ${names.jobs} j where j.id = t.id and ${owned}
+      select j.ctid as row, j.claim, j.lease_owner from ${names.jobs} j where j.id = t.id and ${owned}
       for no key update skip locked
     ) j
   ), u as (
     update ${names.jobs} j set status = 'succeeded', claim = null, lease_owner = null, lease_expires_at = null,
       finished_at = ${clock.moment}, result = h.result::jsonb, error = null
-    from held h where j.id = h.id
+    from held h where j.ctid = h.row
     returning j.id, j.attempt, j.started_at, j.finished_at, h.claim, h.lease_owner, h.n
   ), log as (
     ${logAttempts(names)}
