@@ -53,9 +53,27 @@ describePostgres("on a server", () => {
         yield* sql`select pgmq.drop_queue(${queue})`
         assert.deepStrictEqual(yield* broker.publish([hint()]), [{ _tag: "Ok" }], "the queue is made again")
         const [young] = yield* consumer.receive({ max: 1, wait: 0 })
-        assert.deepStrictEqual(old!.receipt.split(".").slice(0, 2), young!.receipt.split(".").slice(0, 2))
+        assert.deepStrictEqual(
+          old!.receipt.split(".").slice(0, 2),
+          young!.receipt.split(".").slice(0, 2),
+          "the same id"
+        )
         assert.deepStrictEqual(yield* consumer.ack([old!]), [{ _tag: "LeaseLost" }])
         assert.deepStrictEqual(yield* consumer.ack([young!]), [{ _tag: "Ok" }])
+      })
+    )
+
+    it.effect("receipts of two queues are never the same", () =>
+      Effect.gen(function* () {
+        const { broker, sql } = yield* open()
+        const consumer = yield* broker.consumer({ queues: ["a", "b"], lease: LEASE })
+        // Of one transaction, and the first of their queues: same id, same read count, same birth
+        yield* sql.withTransaction(broker.publish([hint("a"), hint("b")]))
+        const got = yield* consumer.receive({ max: 2, wait: 0 })
+        assert.strictEqual(new Set(got.map(({ receipt }) => receipt)).size, 2)
+        const [a, b] = [got[0]!, got[1]!]
+        assert.deepStrictEqual(yield* consumer.ack([{ ...a, receipt: b.receipt }]), [{ _tag: "LeaseLost" }])
+        assert.deepStrictEqual(yield* consumer.ack([a, b]), [{ _tag: "Ok" }, { _tag: "Ok" }])
       })
     )
 

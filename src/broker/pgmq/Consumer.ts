@@ -75,7 +75,7 @@ export const make = (options: Options): Consumer => {
     for (const [index, id, reads, born, message] of rows) {
       const source = order[Number(index)]
       if (source === undefined) continue
-      const receipt = Receipt.encode({ id: String(id), reads: Number(reads), born: String(born) })
+      const receipt = Receipt.encode(source.name, { id: String(id), reads: Number(reads), born: String(born) })
       const hint = HintMessage.decode(String(message))
       if (hint?.queue === source.queue) deliveries.push({ hint, receipt, deliveryCount: Number(reads) })
       else foreign.set(source, [...(foreign.get(source) ?? []), receipt])
@@ -98,7 +98,7 @@ export const make = (options: Options): Consumer => {
     receipts: ReadonlyArray<string>,
     params: ReadonlyArray<unknown>
   ) {
-    const known = receipts.flatMap((receipt) => Receipt.decode(receipt) ?? [])
+    const known = receipts.flatMap((receipt) => Receipt.decode(source.name, receipt) ?? [])
     if (known.length === 0) return new Set<string>()
     const rows = yield* session.own({ operation, subject: `queue ${source.queue}` }, text, [
       known.map(({ id }) => id),
@@ -136,7 +136,7 @@ export const make = (options: Options): Consumer => {
           onFailure: (error) => at.forEach((index) => (outcomes[index] = { _tag: "Failed", error })),
           onSuccess: (owned) =>
             at.forEach((index) => {
-              const receipt = Receipt.decode(deliveries[index]!.receipt)
+              const receipt = Receipt.decode(source.name, deliveries[index]!.receipt)
               if (receipt !== undefined && owned.has(`${receipt.id}.${receipt.reads}`)) outcomes[index] = ok
             })
         })
