@@ -9,8 +9,7 @@
  *
  * @example
  * ```ts
- * import { Config, Layer } from "effect"
- * import { Broker } from "polyqueue"
+ * import { Config } from "effect"
  * import * as SqsBroker from "polyqueue/sqs"
  *
  * const BrokerLive = SqsBroker.layerConfig({ queueUrl: Config.String("SQS_QUEUE_URL") })

@@ -47,7 +47,10 @@ export interface NewJob {
   readonly metadata: string | undefined
   /** True when hints are published for it: every move to `queued` then makes a hint due. */
   readonly hinted: boolean
-  /** When the first hint is due by the relay, after `runAt`: a producer that publishes itself asks for a few seconds. */
+  /**
+   * When a hint is due by the relay, after `runAt`. A producer that publishes itself says a few seconds here, and its own
+   * publication then counts as the first.
+   */
   readonly publishIn: number
 }
 

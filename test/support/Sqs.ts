@@ -1,17 +1,17 @@
 /**
  * Which SQS the tests talk to: the stand-in, or the server that `POLYQUEUE_TEST_SQS_ENDPOINT` names (ElasticMQ,
  * LocalStack, AWS), with region and credentials from the SDK's own variables. What only the stand-in can do (faults, its
- * log, its clock) is `server`; tests that need it are skipped elsewhere.
+ * log, its clock) is `server`; tests that cannot do without use `standIn`, whatever the variable says.
  */
 import { CreateQueueCommand, DeleteQueueCommand, SQSClient, type SQSClientConfig } from "@aws-sdk/client-sqs"
 import { Effect, type Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import { type Options, type SqsServer, startSqs } from "./SqsServer.ts"
 
-const external = process.env["POLYQUEUE_TEST_SQS_ENDPOINT"]
+const external = process.env["POLYQUEUE_TEST_SQS_ENDPOINT"] ?? ""
 
 /** Whether the tests run against the stand-in. */
-export const isStandIn: boolean = external === undefined
+export const isStandIn: boolean = external === ""
 
 /** An SQS for one suite. */
 export interface Sqs {
@@ -26,11 +26,12 @@ export interface Sqs {
 
 const someCredentials = { accessKeyId: "AKIDTEST", secretAccessKey: "not a secret" }
 
-export const openSqs = async (options: Options = {}): Promise<Sqs> => {
-  const server = external === undefined ? await startSqs(options) : undefined
+/** `endpoint`: another server than the variable names; empty for the stand-in. */
+export const openSqs = async (options: Options = {}, endpoint = external): Promise<Sqs> => {
+  const server = endpoint === "" ? await startSqs(options) : undefined
   const inEnvironment = server === undefined && process.env["AWS_ACCESS_KEY_ID"] !== undefined
   const config: SQSClientConfig = {
-    endpoint: server?.endpoint ?? external!,
+    endpoint: server?.endpoint ?? endpoint,
     region: process.env["AWS_REGION"] ?? "us-east-1",
     ...(inEnvironment ? {} : { credentials: someCredentials })
   }
@@ -57,15 +58,21 @@ export const openSqs = async (options: Options = {}): Promise<Sqs> => {
   }
 }
 
-/** `openSqs` for a scope. */
+/** What the variable names, for a scope. */
 export const scopedSqs = (options: Options = {}): Effect.Effect<Sqs, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.promise(() => openSqs(options)),
     (sqs) => Effect.promise(sqs.close)
   )
 
-/** The stand-in alone, for tests that cannot do without. */
+/** The stand-in, for a scope. */
 export const standIn = (
   options: Options = {}
 ): Effect.Effect<Sqs & { readonly server: SqsServer }, never, Scope.Scope> =>
-  Effect.map(scopedSqs(options), (sqs) => ({ ...sqs, server: sqs.server! }))
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const sqs = await openSqs(options, "")
+      return { ...sqs, server: sqs.server! }
+    }),
+    (sqs) => Effect.promise(sqs.close)
+  )

@@ -383,6 +383,8 @@ describe("purge and deletion", () => {
     await sqs.client.send(new DeleteQueueCommand({ QueueUrl }))
     await refused(send(QueueUrl!, "x"), "QueueDoesNotExist")
     await refused(sqs.client.send(new CreateQueueCommand({ QueueName })), "QueueDeletedRecently")
+    // Nobody waits for that elsewhere
+    if (sqs.server === undefined) return
     await pass(61_000)
     await sqs.client.send(new CreateQueueCommand({ QueueName }))
   })
@@ -413,7 +415,7 @@ describe.skipIf(!isStandIn)("faults of the stand-in", () => {
   it("loses and doubles messages on request", async () => {
     const fates = ["lost", "doubled", "kept"] as const
     let next = 0
-    const other = await openSqs({ fate: () => fates[next++]! })
+    const other = await openSqs({ fate: () => fates[next++]! }, "")
     const url = await other.createQueue()
     for (const MessageBody of ["a", "b", "c"])
       await other.client.send(new SendMessageCommand({ QueueUrl: url, MessageBody }))

@@ -60,7 +60,7 @@ const newRow = (job: NewJob, now: number, attempt: number): JobRow => {
     status: "queued",
     runAt,
     publishAt: job.hinted ? runAt + job.publishIn : undefined,
-    publications: 0,
+    publications: job.hinted && job.publishIn > 0 ? 1 : 0,
     attempt,
     failures: 0,
     crashes: 0,

@@ -45,10 +45,11 @@ const columns = [
 export const insertStatement = (names: Names, clock: DatabaseClock, logged: boolean): string => {
   const attempt = logged ? `coalesce((select max(a.attempt) from ${names.attempts} a where a.job_id = t.id), 0)` : "0"
   return `with i as (
-    insert into ${names.jobs} (id, run_at, enqueued_at, publish_at, timeout, attempt, max_attempts, max_crashes,
+    insert into ${names.jobs} (id, run_at, enqueued_at, publish_at, publications, timeout, attempt, max_attempts, max_crashes,
       max_snoozes, priority, hinted, unique_live, status, queue, type, timeout_then, unique_key, payload, retry_delays,
       tags, metadata)
     select t.id, t.run_at, t.at, case when t.hinted then t.run_at + t.publish_in * interval '1 millisecond' end,
+      case when t.hinted and t.publish_in > 0 then 1 else 0 end,
       t.timeout::bigint, ${attempt}, t.max_attempts, t.max_crashes, t.max_snoozes, t.priority::int2, t.hinted,
       t.unique_live, 'queued', t.queue, t.type, t.timeout_then, t.unique_key, t.payload::jsonb,
       t.retry_delays::real[], t.tags::text[], t.metadata::jsonb

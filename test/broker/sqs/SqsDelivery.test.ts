@@ -8,7 +8,7 @@ import { Effect, Exit, Fiber, Logger, Scope } from "effect"
 import type { Consumer, Delivery } from "../../../src/broker/BrokerDriver.ts"
 import * as SqsBroker from "../../../src/broker/SqsBroker.ts"
 import { allOk, hintsFor, idsOf, receive, receiveNothing, tags } from "../../../src/testing/broker/BrokerUnderTest.ts"
-import { isStandIn, standIn } from "../../support/Sqs.ts"
+import { standIn } from "../../support/Sqs.ts"
 import { SqsErrors } from "../../support/SqsServer.ts"
 
 const HOUR = 3_600_000
@@ -40,7 +40,7 @@ const receiveAll = (consumer: Consumer, count: number) => receive(consumer, coun
 const actions = (requests: ReadonlyArray<{ readonly action: string }>) =>
   [...new Set(requests.map((_) => _.action))].sort()
 
-describe.skipIf(!isStandIn)("batches of ten", () => {
+describe("batches of ten", () => {
   it.live("500 held deliveries are published, renewed and acked ten at a time, and no request is about one job", () =>
     Effect.gen(function* () {
       const { consumer, driver, server } = yield* setup()
@@ -118,7 +118,7 @@ describe.skipIf(!isStandIn)("batches of ten", () => {
   )
 })
 
-describe.skipIf(!isStandIn)("polls", () => {
+describe("polls", () => {
   it.live("an interrupted receive does not abort its poll: what it brings goes to the next receive", () =>
     Effect.gen(function* () {
       const { consumer, driver, server, until } = yield* setup()
@@ -283,7 +283,7 @@ describe.skipIf(!isStandIn)("polls", () => {
   )
 })
 
-describe.skipIf(!isStandIn)("holds", () => {
+describe("holds", () => {
   /** The delivery as if it had been received earlier. */
   const agedBy = (delivery: Delivery, millis: number): Delivery => ({
     ...delivery,
@@ -337,7 +337,7 @@ describe.skipIf(!isStandIn)("holds", () => {
   )
 })
 
-describe.skipIf(!isStandIn)("messages that are not for us", () => {
+describe("messages that are not for us", () => {
   it.live("no hint: removed, and said in the log without its content", () => {
     const logged: Array<string> = []
     const logger = Logger.make(({ message }) => void logged.push(String(message)))
@@ -377,7 +377,7 @@ describe.skipIf(!isStandIn)("messages that are not for us", () => {
   )
 })
 
-describe.skipIf(!isStandIn)("FIFO", () => {
+describe("FIFO", () => {
   it.live("one publication twice is one hint, a newer publication is another", () =>
     Effect.gen(function* () {
       const { consumer, driver } = yield* setup({}, { FifoQueue: "true" })
@@ -394,7 +394,7 @@ describe.skipIf(!isStandIn)("FIFO", () => {
   )
 })
 
-describe.skipIf(!isStandIn)("loss", () => {
+describe("loss", () => {
   it.live("everything in the queue may vanish: leases are LeaseLost or Ok, and what is published again arrives", () =>
     Effect.gen(function* () {
       const { consumer, driver, server } = yield* setup()

@@ -12,7 +12,7 @@ import * as SqsClient from "../../../src/broker/sqs/SqsClient.ts"
 import * as SqsErrorsOfBroker from "../../../src/broker/sqs/SqsErrors.ts"
 import { BrokerError, type BrokerReason } from "../../../src/JobError.ts"
 import { allOk, hintsFor, reasonOf } from "../../../src/testing/broker/BrokerUnderTest.ts"
-import { isStandIn, standIn } from "../../support/Sqs.ts"
+import { standIn } from "../../support/Sqs.ts"
 import { type Fault, SqsErrors } from "../../support/SqsServer.ts"
 
 const aws = (name: string, message = "", extra: Record<string, unknown> = {}) =>
@@ -128,7 +128,7 @@ const setup = Effect.fnUntraced(function* (options: Partial<SqsBroker.Options> =
   return { ...sqs, url, driver, publish }
 })
 
-describe.skipIf(!isStandIn)("trouble on the way", () => {
+describe("trouble on the way", () => {
   const error = (failure: InstanceType<typeof SqsErrors.SqsFailure>): Fault => ({ _tag: "Error", failure })
   const cases: ReadonlyArray<readonly [string, Fault, number, BrokerReason | "Ok", number]> = [
     ["two failures of the server are tried again", error(SqsErrors.internalFailure(503)), 2, "Ok", 3],
@@ -208,7 +208,7 @@ describe.skipIf(!isStandIn)("trouble on the way", () => {
   )
 })
 
-describe.skipIf(!isStandIn)("purge, depth and health", () => {
+describe("purge, depth and health", () => {
   it.live("purge empties a queue of its own, once a minute; a shared one is Unsupported", () =>
     Effect.gen(function* () {
       const { config, driver: shared, server, url } = yield* setup()
@@ -312,7 +312,7 @@ describe("configuration", () => {
     })
   )
 
-  it.live.skipIf(!isStandIn)("layerConfig makes the Broker from variables", () =>
+  it.live("layerConfig makes the Broker from variables", () =>
     Effect.gen(function* () {
       const sqs = yield* standIn()
       const url = yield* Effect.promise(() => sqs.createQueue())
