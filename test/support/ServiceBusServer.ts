@@ -152,8 +152,12 @@ export class ServiceBusServer {
 
   /** Resets every TCP connection, as a network does. */
   dropConnections(): void {
-    for (const connection of this.#connections)
-      (connection as unknown as { socket: { destroy(): void } }).socket.destroy()
+    const open = Array.from(this.#connections)
+    for (const connection of open) {
+      ;(connection as unknown as { socket: { destroy(): void } }).socket.destroy()
+      // rhea tells the end of a socket that the other side closed only
+      this.#gone(connection)
+    }
   }
 
   /** Detaches every receiving link of a queue with an error, as the service does when it moves an entity. */
@@ -186,19 +190,18 @@ export class ServiceBusServer {
       this.#connections.add(connection)
       this.#replies.set(connection, new Map())
     })
-    const gone = ({ connection }: EventContext) => {
-      this.#connections.delete(connection)
-      connection.each_link((link: Sender) => this.#forget(link))
-    }
-    container.on("connection_close", gone)
-    container.on("disconnected", gone)
+    container.on("connection_close", ({ connection }: EventContext) => this.#gone(connection))
+    container.on("disconnected", ({ connection }: EventContext) => this.#gone(connection))
     // Clients may end links and connections with errors; that is their business
     for (const name of ["connection_error", "session_error", "sender_error", "receiver_error"])
       container.on(name, () => {})
     container.on("sender_open", (context: EventContext) => this.#attachOutgoing(context.sender!))
     container.on("sender_close", (context: EventContext) => this.#forget(context.sender!))
     container.on("session_close", ({ session }: EventContext) =>
-      session!.each_link((link: Sender) => this.#forget(link), () => true)
+      session!.each_link(
+        (link: Sender) => this.#forget(link),
+        () => true
+      )
     )
     container.on("sender_flow", (context: EventContext) => {
       const attached = this.#attached.get(context.sender!)
@@ -225,6 +228,11 @@ export class ServiceBusServer {
         properties: state.message_annotations
       })
     })
+  }
+
+  #gone(connection: Connection): void {
+    this.#connections.delete(connection)
+    connection.each_link((link: Sender) => this.#forget(link))
   }
 
   #forget(link: object): void {
