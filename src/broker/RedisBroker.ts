@@ -6,15 +6,19 @@
  * Redis may lose everything at any time: hints are then claimed from Postgres and published again. Give it
  * `maxmemory-policy noeviction`. Connections come back by themselves; nothing needs a restart.
  *
- * It holds one connection for commands, and one more per consumer to wait on.
+ * It holds one connection for commands, and one more per consumer to wait on. An ACL must allow its keys, `{prefix}:*`,
+ * and the commands HELLO, PING, INFO, SELECT (for another database than 0), EVAL, EVALSHA, BZPOPMIN, UNLINK and, in
+ * scripts, TIME, DEL and those of hashes and sorted sets.
  *
  * @example
  * ```ts
- * import { Config, Layer } from "effect"
- * import type { Broker } from "../Broker.ts"
- * import * as RedisBroker from "./RedisBroker.ts"
+ * import { Config, type Layer } from "effect"
+ * import type { Broker, BrokerError } from "polyqueue"
+ * import * as RedisBroker from "polyqueue/redis"
  *
- * const Live = RedisBroker.layerConfig({ url: Config.Redacted("POLYQUEUE_REDIS_URL") })
+ * const BrokerLive: Layer.Layer<Broker, Config.ConfigError | BrokerError> = RedisBroker.layerConfig({
+ *   url: Config.Redacted("POLYQUEUE_REDIS_URL")
+ * })
  * ```
  */
 import * as Config from "effect/Config"

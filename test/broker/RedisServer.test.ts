@@ -148,7 +148,13 @@ describeOwnRedis("a Redis server and its troubles", () => {
         yield* driver.publish([hintOf()])
         server.signal("SIGSTOP")
         yield* Effect.addFinalizer(() => Effect.sync(() => server.signal("SIGCONT")))
-        assert.strictEqual((yield* Effect.flip(driver.publish([hintOf()]))).reason, "OutcomeUnknown")
+        const silent = yield* Effect.flip(driver.publish([hintOf()]))
+        assert.strictEqual(silent.reason, "OutcomeUnknown")
+        assert.match(
+          silent.message,
+          /Command timed out/,
+          "by the deadline of the command, not by that of the connection"
+        )
         const health = yield* driver.health
         assert.deepStrictEqual([health.ok, health.problems.length], [false, 1])
         // The silence ends the connection: from then on nothing is sent, and its outcome is known
@@ -157,6 +163,21 @@ describeOwnRedis("a Redis server and its troubles", () => {
         yield* eventually(driver.publish([hintOf()]))
         assert.isTrue((yield* driver.health).ok)
       })
+  )
+
+  it.live("what was in flight when the connection is lost is OutcomeUnknown at once, and is not sent again", () =>
+    Effect.gen(function* () {
+      const server = yield* ownRedis()
+      // A deadline that the test would not live to see
+      const driver = yield* make(server.url, { commandTimeout: "1 minute" })
+      server.signal("SIGSTOP")
+      const flying = yield* Effect.forkChild(Effect.flip(driver.publish([hintOf()])), { startImmediately: true })
+      yield* Effect.sleep(50)
+      yield* Effect.promise(server.kill)
+      assert.strictEqual((yield* Fiber.join(flying)).reason, "OutcomeUnknown")
+      yield* Effect.promise(server.start)
+      assert.strictEqual(yield* eventually(driver.depth("q")), 0)
+    })
   )
 
   it.live("what an interrupted receive had taken goes back at once, not when its lease ends", () =>
