@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 export interface Bell {
   /**
    * Waits until a ring for one of the queues came since the last wait, at most `wait` milliseconds. Interrupting it
-   * loses no ring; it may add one.
+   * loses no ring.
    */
   readonly wait: (wait: number) => Effect.Effect<void>
 }
@@ -65,14 +65,9 @@ export const make = (): Doorbell => {
 }
 
 const waitFor = (latch: Latch.Latch, wait: number): Effect.Effect<void> => {
+  // The last step: whoever is interrupted before it has taken no ring, and after it there is nothing to interrupt
   const answered = Effect.sync(() => {
     latch.closeUnsafe()
   })
-  if (wait <= 0) return answered
-  return latch.await.pipe(
-    Effect.timeoutOption(wait),
-    Effect.andThen(answered),
-    // The caller never learns of a ring whose wait was interrupted after the latch was closed: leave it open
-    Effect.onInterrupt(() => latch.open)
-  )
+  return wait <= 0 ? answered : Effect.andThen(Effect.timeoutOption(latch.await, wait), answered)
 }
