@@ -161,7 +161,8 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
       .filter((message) => !(message.count >= MISROUTED_DELIVERIES))
       .map(({ count, handle }) => ({
         handle,
-        seconds: Math.ceil(MISROUTED_DELAY_SECONDS * 2 ** ((count || 1) - 1) * (0.5 + jitter / 2))
+        // A closed consumer polls no more: others may have it at once
+        seconds: closed ? 0 : Math.ceil(MISROUTED_DELAY_SECONDS * 2 ** ((count || 1) - 1) * (0.5 + jitter / 2))
       }))
     const never = messages.filter((message) => message.count >= MISROUTED_DELIVERIES).map((message) => message.handle)
     yield* client.changeVisibility(source.url, later)

@@ -152,6 +152,21 @@ describe("polls", () => {
     })
   )
 
+  it.live("so is a hint of another queue, without the delay that an open consumer asks for", () =>
+    Effect.gen(function* () {
+      const { consumer, driver, server, until } = yield* setup({ closeTimeout: "20 seconds" })
+      const scope = yield* Scope.make()
+      const one = yield* Scope.provide(consumer, scope)
+      yield* Effect.forkIn(one.receive({ max: 1, wait: 20_000 }), scope)
+      yield* until(() => server.polls === 1)
+      yield* Scope.close(scope, Exit.void)
+      yield* driver.publish(hintsFor("other", 1))
+      yield* until(() => server.requestsOf("ChangeMessageVisibilityBatch").some((request) => request.status === 200))
+      const [request] = server.requestsOf("ChangeMessageVisibilityBatch")
+      assert.strictEqual(request!.request["Entries"][0].VisibilityTimeout, 0)
+    })
+  )
+
   it.live("what a poll brought and no receive took is given back when the consumer closes", () =>
     Effect.gen(function* () {
       const { consumer, driver, server, until, visible } = yield* setup()
