@@ -119,7 +119,7 @@ describe("ServiceBusBroker receives", () => {
     Effect.gen(function* () {
       const { consumer, driver, queue, server } = yield* setup()
       const waiting = yield* Effect.forkChild(consumer.receive({ max: 5, wait: 60_000 }), { startImmediately: true })
-      yield* until(() => [...queue.outlets].some((outlet) => outlet.hasCredit()))
+      yield* until(() => server.credit("mail") === 1)
       yield* Fiber.interrupt(waiting)
       yield* driver.publish(hints(1))
       yield* until(() => queue.counts.locked === 1)
@@ -136,7 +136,7 @@ describe("ServiceBusBroker receives", () => {
       yield* driver.publish(hints(1))
       yield* receive(closing, 1)
       const waiting = yield* Effect.forkChild(closing.receive({ max: 1, wait: 60_000 }), { startImmediately: true })
-      yield* until(() => [...queue.outlets].some((outlet) => outlet.hasCredit()))
+      yield* until(() => server.credit("mail") === 1)
       yield* Fiber.interrupt(waiting)
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual([server.receivers("mail"), queue.counts.locked, queue.counts.active], [0, 0, 1])
@@ -187,7 +187,7 @@ describe("ServiceBusBroker receives", () => {
         const waiting = yield* Effect.forkChild(Effect.ignore(consumer.receive({ max: 1, wait: 60_000 })), {
           startImmediately: true
         })
-        yield* until(() => [...server.queue("mail").outlets].some((outlet) => outlet.hasCredit()))
+        yield* until(() => server.credit("mail") === 1)
         cut()
         yield* Fiber.interrupt(waiting)
         yield* Effect.repeat(driver.publish(hints(1)), { until: (outcomes) => outcomes[0]?._tag === "Ok" })
@@ -306,6 +306,21 @@ describe("ServiceBusBroker settles", () => {
       server.faults.settle = undefined
       assert.deepStrictEqual(reasons(yield* consumer.ack(held)), ["Ok"])
       assert.strictEqual(queue.counts.locked, 0)
+    })
+  )
+
+  it.live("different outcomes in one turn of the event loop, each as it was meant", () =>
+    Effect.gen(function* () {
+      const { consumer, driver, queue } = yield* setup()
+      yield* driver.publish(hints(4))
+      const [a, b, c, d] = yield* receive(consumer, 4)
+      const both = Effect.all([consumer.ack([a!]), consumer.release([b!], 0), consumer.ack([c!])], {
+        concurrency: "unbounded"
+      })
+      assert.deepStrictEqual(tags((yield* both).flat()), OK)
+      assert.deepStrictEqual([queue.counts.active, queue.counts.locked], [1, 1])
+      assert.strictEqual((yield* receive(consumer, 1))[0]!.hint.jobId, b!.hint.jobId)
+      assert.deepStrictEqual(tags(yield* consumer.ack([d!])), OK)
     })
   )
 

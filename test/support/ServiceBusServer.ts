@@ -16,6 +16,7 @@ import {
   type QueueOptions,
   type Refusal
 } from "./serviceBus/EmulatedQueue.ts"
+import { Turns } from "../../src/broker/serviceBus/Turns.ts"
 import { answer, type Reply } from "./serviceBus/Management.ts"
 
 /** What goes wrong, asked at each operation. `"ignore"`: no answer is ever given. */
@@ -59,6 +60,7 @@ interface Attached {
   readonly outlet: Outlet
   /** Sent since the last flow: rhea counts credit only when the frame is written. */
   outstanding: number
+  readonly turns: Turns
 }
 
 /** The server. Make it with `ServiceBusServer.start`. */
@@ -112,6 +114,11 @@ export class ServiceBusServer {
   /** How many links of clients receive from a queue. */
   receivers(name: string): number {
     return this.queue(name).outlets.size
+  }
+
+  /** How many messages the receivers of a queue are ready to take. */
+  credit(name: string): number {
+    return [...this.queue(name).outlets].reduce((sum, outlet) => sum + outlet.credit(), 0)
   }
 
   /** Open connections of clients. */
@@ -264,8 +271,10 @@ export class ServiceBusServer {
     const attached: Attached = {
       queue,
       outstanding: 0,
+      turns: new Turns(),
       outlet: {
         settlesOnSend,
+        credit: () => (sender.is_open() ? internals(sender).credit : 0),
         hasCredit: () => sender.is_open() && sender.sendable() && attached.outstanding < internals(sender).credit,
         deliver: (encoded, token) => {
           attached.outstanding++
@@ -379,7 +388,8 @@ export class ServiceBusServer {
       refusal === undefined
         ? (codec as any).accepted().described()
         : (codec as any).rejected({ error: refusal }).described()
-    delivery!.update(true, state)
+    // The SDK stands on rhea too: both sides must keep outcomes apart
+    void attached.turns.take(refusal?.condition ?? "accepted").then(() => delivery!.update(true, state))
   }
 }
 

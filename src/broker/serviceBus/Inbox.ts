@@ -7,6 +7,7 @@ import type { ServiceBusReceivedMessage, ServiceBusReceiver } from "@azure/servi
 import type { BrokerError } from "../../JobError.ts"
 import type { Connection } from "./Connection.ts"
 import * as Failure from "./Failure.ts"
+import { Turns } from "./Turns.ts"
 
 /** A message that was received and not settled yet. */
 export interface Held {
@@ -27,6 +28,8 @@ const ANSWER = 10_000
 /** One entity's receiving side, for one consumer. */
 export class Inbox {
   readonly entity: string
+  /** For settlements of what was received here: they share a link. */
+  readonly turns = new Turns()
   readonly #connection: Connection
   readonly #ring: () => void
   readonly #ignoreRenewal: () => void
@@ -146,6 +149,6 @@ const isLinkOpen = (message: ServiceBusReceivedMessage): boolean => {
   const delivery: unknown = Reflect.get(message, "delivery")
   const link: unknown = typeof delivery === "object" && delivery !== null ? Reflect.get(delivery, "link") : undefined
   if (typeof link !== "object" || link === null) return true
-  const isClosed: unknown = Reflect.get(link, "is_closed")
-  return typeof isClosed !== "function" || Reflect.apply(isClosed, link, []) !== true
+  const isOpen: unknown = Reflect.get(link, "is_open")
+  return typeof isOpen !== "function" || Reflect.apply(isOpen, link, []) !== false
 }

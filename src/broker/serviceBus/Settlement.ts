@@ -2,6 +2,7 @@
  * What is done to deliveries we hold: complete, abandon, postpone, renew, dead-letter. The SDK takes them one by one, so a
  * batch is bounded parallel calls on one link, answered per item.
  */
+import type { ServiceBusReceiver } from "@azure/service-bus"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { BrokerError } from "../../JobError.ts"
@@ -27,6 +28,11 @@ export interface Settlement {
 
 const ok: ItemOutcome = { _tag: "Ok" }
 const leaseLost: ItemOutcome = { _tag: "LeaseLost" }
+
+const inTurn = async (item: Held, outcome: string, act: (receiver: ServiceBusReceiver) => Promise<void>) => {
+  await item.inbox.turns.take(outcome)
+  await act(item.inbox.receiver())
+}
 
 /** How often a hint was delivered, this time included: by this message, and by those it is a copy of. */
 export const deliveriesOf = ({ message }: Held): number => {
@@ -62,8 +68,8 @@ export const make = (options: {
   const forget = (item: Held): void => void held.delete(item.message.lockToken!)
 
   /** One settlement: afterwards it is not ours, unless its outcome is unknown. */
-  const settle = (item: Held, operation: string, run: () => Promise<void>): Effect.Effect<ItemOutcome> =>
-    connection.call({ operation, entity: item.inbox.entity, run }).pipe(
+  const settle = (item: Held, operation: string, act: (receiver: ServiceBusReceiver) => Promise<void>) =>
+    connection.call({ operation, entity: item.inbox.entity, run: () => inTurn(item, operation, act) }).pipe(
       Effect.as(ok),
       Effect.tap(() => Effect.sync(() => forget(item))),
       Effect.catch((error) =>
@@ -82,9 +88,9 @@ export const make = (options: {
       )
     )
 
-  const complete = (item: Held) => settle(item, "ack", () => item.inbox.receiver().completeMessage(item.message))
+  const complete = (item: Held) => settle(item, "ack", (receiver) => receiver.completeMessage(item.message))
 
-  const abandon = (item: Held) => settle(item, "release", () => item.inbox.receiver().abandonMessage(item.message))
+  const abandon = (item: Held) => settle(item, "release", (receiver) => receiver.abandonMessage(item.message))
 
   const renew = Effect.fnUntraced(function* (item: Held) {
     const { entity } = item.inbox
@@ -165,7 +171,7 @@ export const make = (options: {
     giveBack: Effect.suspend(() => Effect.forEach(Array.from(held.values()), abandon, { concurrency, discard: true })),
     bury: (item) => {
       const why = { deadLetterReason: "NotAHint", deadLetterErrorDescription: "not a message of Polyqueue" }
-      return settle(item, "dead-letter", () => item.inbox.receiver().deadLetterMessage(item.message, why))
+      return settle(item, "dead-letter", (receiver) => receiver.deadLetterMessage(item.message, why))
     }
   }
 }

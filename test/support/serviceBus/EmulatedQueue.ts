@@ -29,6 +29,7 @@ export interface Stored {
 /** Where messages go: a receiver link of a client. */
 export interface Outlet {
   readonly hasCredit: () => boolean
+  readonly credit: () => number
   readonly settlesOnSend: boolean
   readonly deliver: (encoded: Buffer, lockToken: string) => void
 }
