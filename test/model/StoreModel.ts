@@ -77,8 +77,9 @@ const Step = Schema.Union([
   Schema.TaggedStruct("Abandon", { lease: below(8), worker: below(2) }),
   Schema.TaggedStruct("Cancel", { jobs: several }),
   Schema.TaggedStruct("Requeue", { job: below(JOBS) }),
-  Schema.TaggedStruct("Reap", { limit: below(3), except: below(3) }),
-  Schema.TaggedStruct("ReapTimeouts", { limit: below(3), grace: below(2) }),
+  // One at a time: the order of two that are reaped at one instant is open too
+  Schema.TaggedStruct("Reap", { except: below(3) }),
+  Schema.TaggedStruct("ReapTimeouts", { grace: below(2) }),
   Schema.TaggedStruct("TakeHints", { limit: below(3), again: Schema.Boolean }),
   Schema.TaggedStruct("Prune", { succeeded: below(3), failed: below(3), cancelled: below(3), attempts: below(4) })
 ])
@@ -136,7 +137,8 @@ const later = (delay: number): number => Math.max(0, delay - 3) * QUANTUM
 /** The job of an enqueue step, under an id. */
 export const newJob = (world: World, step: Extract<Step, { _tag: "Enqueue" }>, id: string): NewJob => ({
   id,
-  freshId: !world.known.has(id),
+  // Alike for both of a batch: the two kinds are inserted one after the other, so which of them goes first is open
+  freshId: ![step.job, (step.job + 1) % JOBS].some((n) => world.known.has(world.ids[n]!)),
   // The same job is enqueued again with the same type and payload, but for an odd one
   type: world.types[(step.job + (step.odd === 7 ? 1 : 0)) % 2]!,
   queue: world.queues[step.queue]!,
@@ -205,8 +207,8 @@ export const perform = (
   switch (step._tag) {
     case "Enqueue": {
       const job = newJob(world, step, world.ids[step.job]!)
-      const next = (step.job + 1) % JOBS
-      const twin = newJob(world, { ...step, job: next }, world.ids[next]!)
+      // Of the same type and queue: which of two types goes first is open when their heads are of one instant
+      const twin = newJob(world, step, world.ids[(step.job + 1) % JOBS]!)
       return Effect.map(driver.enqueue(step.twin === 3 ? [job, twin] : [job]), (outcomes) => answer(outcomes))
     }
     case "Advance":
@@ -262,10 +264,10 @@ export const perform = (
       return Effect.map(driver.requeue(world.ids[step.job]!), (outcome) => answer(outcome))
     case "Reap": {
       const exceptWorkers = step.except === 2 ? [] : [world.workers[step.except]!]
-      return Effect.map(driver.reap({ limit: step.limit + 1, exceptWorkers }), (reaped) => answer(byId(reaped)))
+      return Effect.map(driver.reap({ limit: 1, exceptWorkers }), (reaped) => answer(byId(reaped)))
     }
     case "ReapTimeouts":
-      return Effect.map(driver.reapTimeouts({ limit: step.limit + 1, grace: step.grace * QUANTUM }), (reaped) =>
+      return Effect.map(driver.reapTimeouts({ limit: 1, grace: step.grace * QUANTUM }), (reaped) =>
         answer(byId(reaped))
       )
     case "TakeHints":

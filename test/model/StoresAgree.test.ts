@@ -62,8 +62,10 @@ const comparable = (value: unknown, start: number, name = ""): unknown => {
   )
 }
 
-const agree = (what: string, memory: unknown, postgres: unknown, [a, b]: readonly [Side, Side]) =>
-  assert.deepStrictEqual(comparable(memory, a.start), comparable(postgres, b.start), what)
+const agree = (what: string, memory: unknown, postgres: unknown, [a, b]: readonly [Side, Side]) => {
+  const [said, other] = [comparable(memory, a.start), comparable(postgres, b.start)]
+  assert.deepStrictEqual(said, other, `${what}: memory ${JSON.stringify(said)}, Postgres ${JSON.stringify(other)}`)
+}
 
 const marker = {
   _tag: "Enqueue",
