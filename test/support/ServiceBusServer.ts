@@ -68,6 +68,8 @@ export class ServiceBusServer {
   readonly faults: Faults = {}
   /** How often each operation was asked for: `send`, `complete`, `com.microsoft:renew-lock`, … */
   readonly calls = new Map<string, number>()
+  /** The tokens that were presented. */
+  readonly tokens: Array<string> = []
   /** The largest number of management requests that were unanswered at one time. */
   peakManagement = 0
   readonly #host = "127.0.0.1"
@@ -322,6 +324,7 @@ export class ServiceBusServer {
     const request = message as any
     if (address === "$cbs") {
       delivery!.accept()
+      this.tokens.push(request.body)
       const status = this.faults.authorize?.() ?? 202
       const properties = { "status-code": types.wrap_int(status), "status-description": "authorisation" }
       this.#reply(receiver!.connection, request, properties, undefined)
