@@ -72,7 +72,7 @@ const make = Effect.fnUntraced(function* (options: {
   const live = screen.isTTY && process.env["TERM"] !== "dumb"
   const style = Show.styles(screen)
   const counts: Counts = { total: 0, done: 0, failed: 0, running: 0, retries: 0 }
-  const started = yield* Clock.currentTimeMillis
+  let started: number | undefined
   let phase = ""
   let foundAll = false
   let ended = false
@@ -80,7 +80,8 @@ const make = Effect.fnUntraced(function* (options: {
   let drawn = 0
 
   const erase = () => {
-    if (drawn > 0) screen.write(`\u001b[${drawn}A\u001b[J`)
+    // Column 1 first: a ^C that the terminal echoed has moved the cursor
+    if (drawn > 0) screen.write(`\r\u001b[${drawn}A\u001b[J`)
     drawn = 0
   }
   const write = (text: string) => {
@@ -88,7 +89,7 @@ const make = Effect.fnUntraced(function* (options: {
     screen.write(text)
   }
   const numbers = (now: number) => {
-    const speed = counts.done / Math.max(0.1, (now - started) / 1000)
+    const speed = counts.done / Math.max(0.1, (now - (started ?? now)) / 1000)
     return [
       `${Show.count(Math.round(speed))} files/s`,
       ...(counts.running > 0 ? [`${counts.running} running`] : []),
@@ -102,11 +103,11 @@ const make = Effect.fnUntraced(function* (options: {
   const draw = (now: number) => {
     const full = counts.total === 0 ? 0 : Math.min(barWidth, Math.floor((barWidth * counts.done) / counts.total))
     const bar = style("green", "━".repeat(full)) + style("dim", "━".repeat(barWidth - full))
-    const lines = [
-      `${style("bold", options.title)}  ${style("dim", phase)}`,
-      `${bar}  ${Show.percent(counts.done, counts.total).padStart(5)}   ${share()}`,
-      numbers(now)
-    ]
+    const head = `${style("bold", options.title)}  ${style("dim", phase)}`
+    const lines =
+      started === undefined
+        ? [head]
+        : [head, `${bar}  ${Show.percent(counts.done, counts.total).padStart(5)}   ${share()}`, numbers(now)]
     erase()
     // Long lines are cut by the terminal, not wrapped: the number of lines stays known
     screen.write(`\u001b[?7l${lines.join("\n")}\n\u001b[?7h`)
@@ -114,6 +115,7 @@ const make = Effect.fnUntraced(function* (options: {
   }
   const tick = Effect.map(Clock.currentTimeMillis, (now) => {
     if (ended) return
+    if (started === undefined && counts.total > 0) started = now
     if (live) draw(now)
     else if (counts.total > 0) screen.write(`${share()}   ${numbers(now)}\n`)
   })

@@ -7,7 +7,7 @@ import { realpathSync } from "node:fs"
 import { access, constants, stat } from "node:fs/promises"
 import { basename, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
-import { Polyqueue, Worker } from "../../src/index.ts"
+import { Metrics, Polyqueue, Worker } from "../../src/index.ts"
 import { type BrokerName, brokers } from "./Brokers.ts"
 import { IndexFile } from "./IndexFile.ts"
 import { IndexFileLive } from "./IndexFileLive.ts"
@@ -35,7 +35,7 @@ const here = process.env["npm_lifecycle_event"] === "start" ? (process.env["INIT
 /** Jobs per INSERT. */
 const batchSize = 500
 /** Files that each worker reads at once. */
-const concurrency = 8
+const concurrency = 32
 
 export const run = Effect.fnUntraced(function* (options: Options) {
   const folder = yield* readableFolder(options.folder)
@@ -47,10 +47,11 @@ export const run = Effect.fnUntraced(function* (options: Options) {
 const index = Effect.fnUntraced(function* (options: Options, folder: string, dataDir: string) {
   const progress = yield* Progress.Progress
   yield* progress.phase("starting Postgres inside this process: a few seconds the first time")
-  const broker = brokers[options.broker]
+  const edge = Layer.mergeAll(brokers[options.broker], Layer.succeed(Metrics, yield* Metrics))
   // On top of the embedded database: the broker of the command line, and metrics that feed the view
-  const queue = Polyqueue.layer.pipe(
-    Layer.provideMerge(broker),
+  // Fresh: the embedded layer contains a client of its own, on the in-process broker
+  const queue = Layer.fresh(Polyqueue.layer).pipe(
+    Layer.provideMerge(edge),
     Layer.provideMerge(Polyqueue.layerEmbedded({ dataDir }))
   )
   yield* work(options, folder, dataDir).pipe(Effect.provide(queue))
@@ -84,6 +85,7 @@ const work = Effect.fnUntraced(function* (options: Options, folder: string, data
     yield* progress.allFound
     yield* untilAllEnded
   }).pipe(
+    Effect.onInterrupt(() => progress.phase("stopping")),
     Effect.provide(workers),
     // The workers are gone by now: what ran was finished or given back, so the numbers are final
     Effect.onInterrupt(() => report(true))

@@ -94,9 +94,9 @@ export const print = (
   const line = (label: string, value: number, note: string) =>
     `  ${label.padEnd(10)}${Show.count(value).padStart(9)}   ${style("dim", note)}`
   const head = interrupted
-    ? `Stopped after ${Show.count(ended)} of ${Show.plural(summary.jobs, "file")} of ${Show.name(basename(folder))}`
-    : `Indexed ${Show.plural(summary.jobs, "file")} of ${Show.name(basename(folder))}`
-  const speed = `in ${summary.seconds.toFixed(1)} s, ${Show.count(summary.jobsPerSecond)} jobs/s`
+    ? `Stopped after ${Show.count(ended)} of the ${Show.plural(summary.jobs, "file")} found so far in ${Show.name(basename(folder))}`
+    : `Indexed ${Show.plural(summary.jobs, "file")} in ${Show.name(basename(folder))}`
+  const speed = `in ${summary.seconds.toFixed(1)} s: ${Show.count(summary.jobsPerSecond)} jobs/s`
   const lines = [
     "",
     ended === 0 ? style("bold", head) : `${style("bold", head)} ${speed}`,
