@@ -61,14 +61,15 @@ export const publish = script(
   "publish",
   "",
   `
+local rung = {}
 for i = 1, #ARGV, 3 do
   local q, id, message = queue(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
   local attempt, publication, priority = parse(id, message)
   local knownAttempt, knownPublication = parse(id, redis.call('HGET', q.hints, id))
-  local waiting = redis.call('ZSCORE', q.ready, id)
-  local delayed = redis.call('ZSCORE', q.delayed, id)
-  local leased = redis.call('ZSCORE', q.leases, id)
-  local here = knownAttempt and (waiting or delayed or leased)
+  local waiting = knownAttempt and redis.call('ZSCORE', q.ready, id)
+  local delayed = knownAttempt and not waiting and redis.call('ZSCORE', q.delayed, id)
+  local leased = knownAttempt and not waiting and not delayed and redis.call('ZSCORE', q.leases, id)
+  local here = waiting or delayed or leased
   local supersedes = not here or tonumber(attempt) > tonumber(knownAttempt)
   local again = here and attempt == knownAttempt and tonumber(publication) > tonumber(knownPublication)
   if supersedes or again then
@@ -78,10 +79,13 @@ for i = 1, #ARGV, 3 do
         redis.call('ZREM', q.leases, id)
         redis.call('HDEL', q.tokens, id)
       end
-      if supersedes then redis.call('HDEL', q.deliveries, id) end
+      if supersedes and knownAttempt then redis.call('HDEL', q.deliveries, id) end
       if delayed then redis.call('ZREM', q.delayed, id) end
       if not waiting or math.floor(waiting / 4398046511104) ~= tonumber(priority) then ready(q, id, priority) end
-      ring(q)
+      if not rung[q.wake] then
+        rung[q.wake] = true
+        ring(q)
+      end
     end
   end
 end
