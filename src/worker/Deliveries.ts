@@ -6,14 +6,15 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Consumer, Delivery } from "../broker/BrokerDriver.ts"
+import type { Acked, Consumer, Delivery } from "../broker/BrokerDriver.ts"
+import type { Ending } from "./Held.ts"
 import * as Signal from "./Signal.ts"
 import { monotonic, type WorkerContext } from "./WorkerContext.ts"
 
 export interface Deliveries {
   /** Keeps a delivery for a job that was claimed. Returns what to call when the job is let go of. */
-  readonly hold: (delivery: Delivery) => (settled: boolean) => void
-  readonly ack: (deliveries: ReadonlyArray<Delivery>) => void
+  readonly hold: (delivery: Delivery) => (ending: Ending) => void
+  readonly ack: (deliveries: ReadonlyArray<Acked>) => void
   readonly release: (delivery: Delivery, delay: number) => void
   /** Sends all acks and releases that wait. */
   readonly flush: Effect.Effect<void>
@@ -27,7 +28,7 @@ export const make = Effect.fnUntraced(function* (
   const { broker, clock, supervisor, timings } = worker
   const maxHold = broker.capabilities.maxHold ?? Infinity
   const held = new Map<string, { readonly delivery: Delivery; readonly since: number }>()
-  let acks: Array<Delivery> = []
+  let acks: Array<Acked> = []
   /** By delay in ms: one call per delay. */
   let releases = new Map<number, Array<Delivery>>()
   const pending = Signal.make()
@@ -80,9 +81,10 @@ export const make = Effect.fnUntraced(function* (
         return () => {}
       }
       held.set(delivery.receipt, { delivery, since: monotonic(clock) })
-      return (settled) => {
+      return (ending) => {
         // Lost: the row is somebody else's, and whoever gets this delivery again will see what it is
-        if (held.delete(delivery.receipt) && settled) ack([delivery])
+        if (!held.delete(delivery.receipt) || ending === "lost") return
+        ack([ending === "succeeded" || ending === "failed" ? { ...delivery, ended: ending } : delivery])
       }
     },
     ack,

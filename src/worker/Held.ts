@@ -22,9 +22,12 @@ export interface Held {
   provenUntil: number
   /** Monotonic ms. */
   startedAt: number
-  /** Called once the job is no longer held: settled (`true`), or lost (`false`). Acks or drops its delivery. */
-  readonly onReleased: ((settled: boolean) => void) | undefined
+  /** Called once the job is no longer held. Acks its delivery, or drops it. */
+  readonly onReleased: ((ending: Ending) => void) | undefined
 }
+
+/** How a job was let go of: its end, or `again` (it will run again), or `lost` (it is somebody else's). */
+export type Ending = "succeeded" | "failed" | "cancelled" | "again" | "lost"
 
 /** One process may hold two attempts of one job when it lost the first: the key is the attempt's. */
 export const keyOf = (lease: { readonly id: string; readonly attempt: number }): string =>

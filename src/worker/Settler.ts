@@ -8,7 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { AttemptOutcome, Settlement } from "../store/JobStoreDriver.ts"
-import { type Held, leaseOf } from "./Held.ts"
+import { type Ending, type Held, leaseOf } from "./Held.ts"
 import * as Signal from "./Signal.ts"
 import type { Slots } from "./Slots.ts"
 import { monotonic, type WorkerContext } from "./WorkerContext.ts"
@@ -31,7 +31,8 @@ export const make = Effect.fnUntraced(function* (
   const locked = new Map<Held, Due>()
   const lockedSome = Signal.make()
 
-  const confirm = (due: Due, final: boolean) => {
+  const confirm = (due: Due, ending: Ending) => {
+    const final = ending !== "again"
     if (metrics.enabled) {
       const { job } = due.held
       const ran = monotonic(clock) - due.held.startedAt
@@ -44,12 +45,12 @@ export const make = Effect.fnUntraced(function* (
         ran
       })
     }
-    slots.release(due.held, true)
+    slots.release(due.held, ending)
     if (!final) slots.roomy.notify()
   }
   const lose = (held: Held) => {
     if (metrics.enabled) metrics.record({ _tag: "LeaseLost", queue: held.job.queue, type: held.job.type })
-    slots.release(held, false)
+    slots.release(held, "lost")
   }
 
   const settle = Effect.fnUntraced(function* (batch: ReadonlyArray<Due>) {
@@ -63,10 +64,10 @@ export const make = Effect.fnUntraced(function* (
       const outcome = outcomes[i]!
       switch (outcome._tag) {
         case "Settled":
-          confirm(due, outcome.status !== "queued")
+          confirm(due, outcome.status === "queued" || outcome.status === "processing" ? "again" : outcome.status)
           break
         case "AlreadyMine":
-          confirm(due, isFinal(due.settlement))
+          confirm(due, endingOf(due.settlement))
           break
         case "LeaseLost":
           lose(due.held)
@@ -117,10 +118,19 @@ export const make = Effect.fnUntraced(function* (
   )
 })
 
-const isFinal = (settlement: Settlement): boolean =>
-  settlement._tag === "Succeeded" ||
-  settlement._tag === "Cancelled" ||
-  (settlement._tag === "Failed" && settlement.retryIn === undefined)
+/** What the job became when only our own word for it is left. */
+const endingOf = (settlement: Settlement): Ending => {
+  switch (settlement._tag) {
+    case "Succeeded":
+      return "succeeded"
+    case "Cancelled":
+      return "cancelled"
+    case "Failed":
+      return settlement.retryIn === undefined ? "failed" : "again"
+    default:
+      return "again"
+  }
+}
 
 const outcomeOf = (settlement: Settlement): AttemptOutcome => {
   switch (settlement._tag) {

@@ -15,7 +15,7 @@ import type { JobId } from "../JobId.ts"
 import type { ClaimedJob, ClaimPool, Lease, Settlement } from "../store/JobStoreDriver.ts"
 import * as Attempt from "./Attempt.ts"
 import * as Deadlines from "./Deadlines.ts"
-import { type Held, keyOf, leaseOf } from "./Held.ts"
+import { type Ending, type Held, keyOf, leaseOf } from "./Held.ts"
 import type { Pool } from "./Pool.ts"
 import * as Signal from "./Signal.ts"
 import { monotonic, type WorkerContext } from "./WorkerContext.ts"
@@ -38,7 +38,7 @@ export interface Slots {
   readonly accept: (
     jobs: ReadonlyArray<ClaimedJob>,
     sentAt: number,
-    released?: (job: ClaimedJob) => ((settled: boolean) => void) | undefined
+    released?: (job: ClaimedJob) => (ending: Ending) => void
   ) => void
   /** Calls back whenever jobs were taken. */
   readonly onAccept: (listener: () => void) => void
@@ -47,7 +47,7 @@ export interface Slots {
   /** Puts settlements back, before all others. */
   readonly putBack: (due: ReadonlyArray<{ readonly held: Held; readonly settlement: Settlement }>) => void
   /** Lets go of a job: it is settled, or it is not ours any more. */
-  readonly release: (held: Held, settled: boolean) => void
+  readonly release: (held: Held, ending: Ending) => void
   /** Asks a held job to stop. One that has not started is settled at once. */
   readonly interrupt: (held: Held, reason: Interruption) => void
   /** Gives back what has not started, and starts nothing any more. */
@@ -83,12 +83,12 @@ export const make = Effect.fnUntraced(function* (
     settleable.notify()
   }
 
-  const release = (one: Held, settled: boolean) => {
+  const release = (one: Held, ending: Ending) => {
     if (!held.delete(keyOf(one.job))) return
     one.phase = "ended"
     if (closed && held.size === 0) quiet.notify()
     if (one.job.suspect) suspectsHeld--
-    one.onReleased?.(settled)
+    one.onReleased?.(ending)
     if (one.job.suspect) roomy.notify()
   }
 
@@ -163,11 +163,11 @@ export const make = Effect.fnUntraced(function* (
     if (one.phase === "ended" || one.interruption !== undefined) return
     one.interruption = reason
     if (one.phase === "buffered") {
-      if (reason === "leaseLost") release(one, false)
+      if (reason === "leaseLost") release(one, "lost")
       else settle(one, { ...leaseOf(one), _tag: reason === "cancelled" ? "Cancelled" : "Released" })
       return
     }
-    if (reason === "leaseLost") release(one, false)
+    if (reason === "leaseLost") release(one, "lost")
     one.fiber?.interruptUnsafe()
     deadlines.add(monotonic(clock) + timings.interruptGrace, () => abandonFiber(one))
   }

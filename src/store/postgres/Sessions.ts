@@ -5,6 +5,7 @@
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Scope from "effect/Scope"
@@ -64,6 +65,31 @@ const runWith =
     Effect.catchTag(sql.unsafe(text, params).values, "SqlError", (error: SqlError) =>
       Effect.fail(fromSqlError(operation, error))
     )
+
+/**
+ * Gives up on a statement that is not answered: the server ends its own after `statement_timeout`, but a connection that
+ * was cut without a word never answers at all. A single session (PGlite) has no network, and may have to wait for a caller.
+ */
+const bounded = (run: Run, config: PgClient.PgClientConfig, milliseconds: number): Run =>
+  config.stream !== undefined
+    ? run
+    : (operation, text, params) =>
+        Effect.timeoutOrElse(run(operation, text, params), {
+          duration: Duration.millis(milliseconds),
+          orElse: () =>
+            Effect.fail(
+              new StoreError({
+                reason: "Unavailable",
+                operation,
+                message: `${operation}: no answer from PostgreSQL within ${milliseconds / 1_000} s: is the network between us whole?`
+              })
+            )
+        })
+
+/** Beyond `statement_timeout`. */
+const workDeadline = 15_000
+/** Renewals are small, and a lease does not wait. */
+const singleDeadline = 5_000
 
 const isPgClient = (sql: SqlClient): sql is PgClient.PgClient => PgClient.TypeId in sql
 
@@ -126,9 +152,8 @@ const own = (
 
 /** One session of our own that nobody else uses. */
 export const makeSingle = (applicationName: string): Effect.Effect<Run, StoreError, SqlClient | Scope.Scope> =>
-  Effect.map(
-    Effect.flatMap(ambient, ({ config }) => own(config, applicationName, 1)),
-    runWith
+  Effect.flatMap(ambient, ({ config }) =>
+    Effect.map(own(config, applicationName, 1), (client) => bounded(runWith(client), config, singleDeadline))
   )
 
 /** Makes the store's connections from the caller's client. Opens none. */
@@ -139,7 +164,7 @@ export const make: Effect.Effect<Sessions, StoreError, SqlClient | Scope.Scope> 
   const renewal = yield* makeSingle("polyqueue renewal")
   const single = config.stream !== undefined
   const scope = yield* Effect.scope
-  const work = runWith(workClient)
+  const work = bounded(runWith(workClient), config, workDeadline)
   return {
     ambient: runWith(ambientClient),
     work: single ? work : checked(work, scope),
