@@ -5,11 +5,14 @@
  * such as the official emulator).
  */
 import { ServiceBusAdministrationClient } from "@azure/service-bus"
-import { Effect, Redacted, type Scope } from "effect"
+import { Effect, Logger, Redacted, Schedule, type Scope } from "effect"
 import { randomUUID } from "node:crypto"
+import { inspect } from "node:util"
+import type { Consumer, Delivery, Hint, ItemOutcome } from "../../src/broker/BrokerDriver.ts"
 import * as ServiceBusBroker from "../../src/broker/ServiceBusBroker.ts"
 import type { BrokerUnderTest } from "../../src/testing/BrokerContract.ts"
 import type { Hook } from "../../src/testing/broker/BrokerUnderTest.ts"
+import type { QueueOptions } from "./serviceBus/EmulatedQueue.ts"
 import { ServiceBusServer } from "./ServiceBusServer.ts"
 
 const elsewhere = process.env["POLYQUEUE_TEST_SERVICEBUS_CONNECTION"] ?? ""
@@ -77,3 +80,45 @@ const remote = Effect.gen(function* () {
 
 /** What the contract suite runs on. */
 export const underTest = elsewhere === "" ? local : remote
+
+/** A server and a broker of the test's own, with one queue and a consumer of it. */
+export const setup = Effect.fnUntraced(function* (options: QueueOptions & ServiceBusBroker.Settings = {}) {
+  const { duplicateDetection, lockDuration, maxDeliveryCount, ...settings } = options
+  const server = yield* localServer
+  const queue = server.createQueue("mail", {
+    ...(lockDuration === undefined ? {} : { lockDuration }),
+    ...(duplicateDetection === undefined ? {} : { duplicateDetection }),
+    ...(maxDeliveryCount === undefined ? {} : { maxDeliveryCount })
+  })
+  const driver = yield* brokerOn(server.connectionString, settings)
+  const consumer = yield* driver.consumer({ queues: ["mail"], lease: 10_000 })
+  return { server, queue, driver, consumer }
+})
+
+/** Hints of jobs that nobody knows. */
+export const hints = (count: number): ReadonlyArray<Hint> =>
+  Array.from({ length: count }, () => ({ jobId: randomUUID(), queue: "mail", priority: 5, attempt: 1, publication: 1 }))
+/** Which answers there are. */
+export const tags = (outcomes: ReadonlyArray<ItemOutcome>) => new Set(outcomes.map((outcome) => outcome._tag))
+/** Per item: `Ok`, `LeaseLost`, or the reason of its failure. */
+export const reasons = (outcomes: ReadonlyArray<ItemOutcome>) =>
+  outcomes.map((outcome) => (outcome._tag === "Failed" ? outcome.error.reason : outcome._tag))
+/** That every item went well. */
+export const OK = new Set(["Ok"])
+
+/** Receives until so many deliveries are there; the test's timeout ends it. */
+export const receive = Effect.fnUntraced(function* (consumer: Consumer, count: number) {
+  const got: Array<Delivery> = []
+  while (got.length < count) got.push(...(yield* consumer.receive({ max: count - got.length, wait: 1_000 })))
+  return got
+})
+/** Waits until something holds; the test's timeout ends it. */
+export const until = (holds: () => boolean) =>
+  Effect.repeat(Effect.sync(holds), { until: (yes) => yes, schedule: Schedule.spaced(10) })
+/** Runs an effect and answers what it logged. */
+export const logged = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const lines: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel} ${inspect(message)}`))
+  const value = yield* Effect.provide(effect, Logger.layer([logger]))
+  return { lines, value }
+})

@@ -6,29 +6,13 @@
  *
  * What the queues behind it do is in `serviceBus/`; `ServiceBusServer.test.ts` compares it with the documentation.
  */
-import { randomUUID } from "node:crypto"
 import type { AddressInfo, Server } from "node:net"
 import rhea, { type Connection, type EventContext, type Receiver, type Sender } from "rhea"
-import {
-  type Disposition,
-  EmulatedQueue,
-  type Outlet,
-  type QueueOptions,
-  type Refusal
-} from "./serviceBus/EmulatedQueue.ts"
+import { type Disposition, EmulatedQueue, type Outlet, type QueueOptions } from "./serviceBus/EmulatedQueue.ts"
 import { Turns } from "../../src/broker/serviceBus/Turns.ts"
-import { answer, type Reply } from "./serviceBus/Management.ts"
-
-/** What goes wrong, asked at each operation. `"ignore"`: no answer is ever given. */
-export interface Faults {
-  send?: ((entity: string) => Refusal | "ignore" | undefined) | undefined
-  settle?: ((how: Disposition["how"]) => Refusal | "ignore" | undefined) | undefined
-  management?: ((operation: string) => Reply | "ignore" | undefined) | undefined
-  /** The status of an authorisation; 202 is success. */
-  authorize?: (() => number) | undefined
-  /** Milliseconds before each answer of `$management`. */
-  managementDelay?: number | undefined
-}
+import type { Faults } from "./serviceBus/Faults.ts"
+import { answer } from "./serviceBus/Management.ts"
+import { deliveryTag, drainable, internals, missing, notFound } from "./serviceBus/Wire.ts"
 
 const { message: codec, types } = rhea
 /** The message format of a batch that the SDK sends: each data section is a message. */
@@ -36,23 +20,6 @@ const BATCH = 0x80013700
 const MAX_MESSAGE_SIZE = 262_144
 const MANAGEMENT = "/$management"
 const DEAD_LETTER = "/$deadletterqueue"
-
-/** A lock token as the SDK expects it in a delivery tag: the first three groups of the GUID in .NET's byte order. */
-const deliveryTag = (token: string): Buffer => {
-  const bytes = rhea.string_to_uuid(token) as unknown as Buffer
-  return Buffer.from([...[3, 2, 1, 0, 5, 4, 7, 6].map((index) => bytes[index]!), ...bytes.subarray(8)])
-}
-
-/** What rhea does not type: the fields of a link that a server must touch. */
-interface Link {
-  readonly local: { readonly attach: Record<string, unknown> }
-  readonly credit: number
-  _draining: boolean
-  _drained: boolean
-  _get_drain: () => boolean
-  delivery_count: number
-}
-const internals = (link: Sender | Receiver): Link & { credit: number } => link as unknown as Link
 
 /** What a link of a client is about, besides what rhea knows. */
 interface Attached {
@@ -287,14 +254,7 @@ export class ServiceBusServer {
     }
     this.#attached.set(sender, attached)
     queue.outlets.add(attached.outlet)
-    // A drain is answered also when the last credit went to a message: rhea would answer without the flag
-    const link = internals(sender)
-    link._get_drain = () => {
-      if (!link._draining || !link._drained) return false
-      link.delivery_count += link.credit
-      link.credit = 0
-      return true
-    }
+    drainable(sender)
   }
 
   /** Sends what there is, then gives the rest of the credit back. */
@@ -395,14 +355,3 @@ export class ServiceBusServer {
     void attached.turns.take(refusal?.condition ?? "accepted").then(() => delivery!.update(true, state))
   }
 }
-
-const notFound = (address: string | undefined): Refusal => ({
-  condition: "amqp:not-found",
-  description: `The messaging entity 'sb://local/${address}' could not be found. TrackingId:${randomUUID()}`
-})
-
-const missing = (entity: string): Reply => ({
-  status: 404,
-  description: notFound(entity).description,
-  condition: "amqp:not-found"
-})
