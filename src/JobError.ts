@@ -160,3 +160,13 @@ export class BrokerError extends Schema.TaggedError<BrokerError>("polyqueue/Brok
 export class WorkerError extends Schema.TaggedError<WorkerError>("polyqueue/WorkerError")("WorkerError", {
   message: Schema.String
 }) {}
+
+/** Why an admin action was refused. `NotRunning`: the worker has stopped or died. */
+export const AdminReason = Schema.Literals(["InvalidInput", "NotFound", "NotRunning"])
+export type AdminReason = typeof AdminReason.Type
+
+/** An admin action that makes no sense. Nothing was done. `message` says what is wrong and what is allowed. */
+export class AdminError extends Schema.TaggedError<AdminError>("polyqueue/AdminError")("AdminError", {
+  reason: AdminReason,
+  message: Schema.String
+}) {}

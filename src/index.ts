@@ -3,10 +3,12 @@
  *
  * Brokers with an SDK of their own live in subpaths (`polyqueue/redis`, …), the test kit in `polyqueue/testing`.
  */
+export { Admin } from "./Admin.ts"
 export { Broker } from "./Broker.ts"
 export { CurrentJob, type Interruption, type Progress } from "./CurrentJob.ts"
 export * as Job from "./Job.ts"
 export {
+  AdminError,
   BrokerError,
   EnqueueError,
   JobNotFound,

@@ -7,6 +7,8 @@
 import type * as Effect from "effect/Effect"
 import type { StopReason, StoreError } from "../JobError.ts"
 
+export type * from "./ControlDriver.ts"
+
 // --- models ---
 
 /** Where a job is. Waiting is `queued` with a `runAt` in the future; there is no other state for it. */
