@@ -6,9 +6,11 @@
  * `polyqueue/redis`, `polyqueue/sqs`, `polyqueue/service-bus`, `polyqueue/pgmq`.
  */
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { BrokerDriver } from "./broker/BrokerDriver.ts"
+import * as CompositeBroker from "./broker/CompositeBroker.ts"
 import * as MemoryBroker from "./broker/MemoryBroker.ts"
 import * as PostgresBroker from "./broker/PostgresBroker.ts"
 
@@ -43,4 +45,56 @@ export class Broker extends Context.Service<Broker, BrokerDriver>()("polyqueue/B
    */
   static readonly layerPostgresWith = (options: PostgresBroker.Options): Layer.Layer<Broker, never, SqlClient> =>
     Layer.effect(Broker, PostgresBroker.make(options))
+
+  /**
+   * More than one broker at once: each queue's hints go through the broker it is routed to, all others through `otherwise`.
+   *
+   * ```ts
+   * const BrokerLive = Broker.layerRouted({ queues: { mail: Redis, billing: Sqs }, otherwise: Broker.layerPostgres })
+   * ```
+   */
+  static readonly layerRouted = <E1, R1, E2, R2>(routes: {
+    readonly queues: Readonly<Record<string, Layer.Layer<Broker, E1, R1>>>
+    readonly otherwise: Layer.Layer<Broker, E2, R2>
+  }): Layer.Layer<Broker, E1 | E2, R1 | R2> =>
+    Layer.effect(
+      Broker,
+      Effect.gen(function* () {
+        // One layer under several names is one broker
+        const layers = Array.from(
+          new Set<Layer.Layer<Broker, E1 | E2, R1 | R2>>([routes.otherwise, ...Object.values(routes.queues)])
+        )
+        const brokers = yield* Effect.forEach(layers, buildBroker)
+        const route = (queue: string) => {
+          const named = Object.hasOwn(routes.queues, queue) ? routes.queues[queue] : undefined
+          return named === undefined ? 0 : layers.indexOf(named)
+        }
+        return CompositeBroker.make({ brokers, publishTo: route, consumeFrom: (queue) => [route(queue)] })
+      })
+    )
+
+  /**
+   * Moves a running fleet from one broker to another without losing or stopping anything. Deploy in three steps:
+   *
+   * 1. `Broker.layerSwap({ to: Old, from: New })` everywhere: still publishing to the old one, listening to both.
+   * 2. `Broker.layerSwap({ to: New, from: Old })` everywhere: publishing to the new one, listening to both, until the old
+   *    one's `depth` is 0.
+   * 3. `New` alone. What was still in the old one is found in Postgres.
+   */
+  static readonly layerSwap = <E1, R1, E2, R2>(brokers: {
+    /** Published to and listened to. */
+    readonly to: Layer.Layer<Broker, E1, R1>
+    /** Only listened to. */
+    readonly from: Layer.Layer<Broker, E2, R2>
+  }): Layer.Layer<Broker, E1 | E2, R1 | R2> =>
+    Layer.effect(
+      Broker,
+      Effect.gen(function* () {
+        const both = [yield* buildBroker(brokers.to), yield* buildBroker(brokers.from)]
+        return CompositeBroker.make({ brokers: both, publishTo: () => 0, consumeFrom: () => [0, 1] })
+      })
+    )
 }
+
+const buildBroker = <E, R>(layer: Layer.Layer<Broker, E, R>) =>
+  Effect.map(Layer.build(Layer.fresh(layer)), Context.get(Broker))

@@ -4,6 +4,27 @@
  */
 import * as Result from "effect/Result"
 
+/** Nesting that is refused: far below what any Postgres can parse (PGlite never answers at 8,000), far above what anyone means. */
+const maxDepth = 1_000
+
+/** True when arrays and objects are nested deeper than `maxDepth`. Text that is too short for it is not read. */
+const isTooDeep = (json: string): boolean => {
+  if (json.length <= 2 * maxDepth) return false
+  let depth = 0
+  let inString = false
+  for (let i = 0; i < json.length; i++) {
+    const code = json.charCodeAt(i)
+    if (inString) {
+      if (code === 0x5c /* \\ */) i++
+      else if (code === 0x22 /* " */) inString = false
+    } else if (code === 0x22) inString = true
+    else if (code === 0x5b /* [ */ || code === 0x7b /* { */) {
+      if (++depth > maxDepth) return true
+    } else if (code === 0x5d /* ] */ || code === 0x7d /* } */) depth--
+  }
+  return false
+}
+
 /** The escapes of NUL and of surrogates, which well-formed `JSON.stringify` writes only for lone ones. */
 const refusedEscape = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89ab][0-9a-f]{2}|d[c-f][0-9a-f]{2})/i
 
@@ -26,6 +47,7 @@ export const encode = (value: unknown, maxBytes: number): Result.Result<string, 
     const bytes = Buffer.byteLength(text)
     if (bytes > maxBytes) return refuse("TooLarge", `it is ${bytes} bytes of JSON, ${maxBytes} are allowed`)
   }
+  if (isTooDeep(text)) return refuse("NotJson", `it is nested deeper than ${maxDepth} levels`)
   if (text.includes("\\u") && refusedEscape.test(text)) {
     return refuse("NotJson", "it contains a NUL character or a lone surrogate, which Postgres cannot store")
   }
