@@ -15,6 +15,7 @@ import * as Result from "effect/Result"
 import { BeginTransaction, SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { createJobs } from "../migrations/0001_create_jobs.ts"
+import { createControl } from "../migrations/0003_create_control.ts"
 import { StoreError } from "./JobError.ts"
 import { fromSqlError } from "./store/postgres/Failure.ts"
 import { make as makeNames, type Names, type NamesOptions } from "./store/postgres/Names.ts"
@@ -22,17 +23,22 @@ import { make as makeNames, type Names, type NamesOptions } from "./store/postgr
 export type { NamesOptions } from "./store/postgres/Names.ts"
 
 interface Migration {
+  /** The number in the name of its file. */
+  readonly version: number
   readonly name: string
   /** The oldest version of the code that works on the tables this migration leaves. */
   readonly compatibleWith: number
   readonly statements: (names: Names) => ReadonlyArray<string>
 }
 
-/** In order; the version is the position, from 1. */
-const migrations: ReadonlyArray<Migration> = [{ name: "create_jobs", compatibleWith: 1, statements: createJobs }]
+/** In order. One that the tables do not have is applied, also when a later one was. */
+const migrations: ReadonlyArray<Migration> = [
+  { version: 1, name: "create_jobs", compatibleWith: 1, statements: createJobs },
+  { version: 3, name: "create_control", compatibleWith: 1, statements: createControl }
+]
 
 /** The version of the tables this code was written for. */
-export const version = migrations.length
+export const version = Math.max(...migrations.map((migration) => migration.version))
 
 /** What `migrate` found and left. Equal when there was nothing to do; `from` is 0 for a database without our tables. */
 export interface Migrated {
@@ -43,9 +49,8 @@ export interface Migrated {
 /** Said by our migrations table, so that a namesake is recognised. */
 const mark = "Polyqueue for Effect"
 
-const record = (names: Names, index: number): string =>
-  `insert into ${names.migrations} (version, name, compatible_with) ` +
-  `values (${index + 1}, '${migrations[index]!.name}', ${migrations[index]!.compatibleWith})`
+const record = (names: Names, { compatibleWith, name, version }: Migration): string =>
+  `insert into ${names.migrations} (version, name, compatible_with) values (${version}, '${name}', ${compatibleWith})`
 
 const createTable = (names: Names): ReadonlyArray<string> => [
   `create table if not exists ${names.migrations} (
@@ -59,11 +64,14 @@ const createTable = (names: Names): ReadonlyArray<string> => [
 
 const createSchema = (names: Names): string => `create schema if not exists "${names.schema}"`
 
-/** The statements that bring the tables from version `from` to this one, in order. */
-const pending = (names: Names, from: number): ReadonlyArray<string> => [
-  ...(from === 0 ? createTable(names) : []),
-  ...migrations.slice(from).flatMap(({ statements }, at) => [...statements(names), record(names, from + at)])
+/** The statements that bring tables that have the `applied` migrations to this version, in order. */
+const pending = (names: Names, applied: ReadonlySet<number>): ReadonlyArray<string> => [
+  ...(applied.size === 0 ? createTable(names) : []),
+  ...missing(applied).flatMap((migration) => [...migration.statements(names), record(names, migration)])
 ]
+
+const missing = (applied: ReadonlySet<number>): ReadonlyArray<Migration> =>
+  migrations.filter(({ version }) => !applied.has(version))
 
 /** SQL text to apply by hand, in one transaction, to a database without our tables (or at version `from`). */
 export const statements = (
@@ -73,7 +81,10 @@ export const statements = (
     [
       "begin",
       ...((options.from ?? 0) === 0 ? [createSchema(names)] : []),
-      ...pending(names, options.from ?? 0),
+      ...pending(
+        names,
+        new Set(migrations.flatMap(({ version }) => (version <= (options.from ?? 0) ? [version] : [])))
+      ),
       "commit"
     ]
       .map((statement) => `${statement};\n`)
@@ -93,20 +104,30 @@ const lookUp = `select count(*) filter (where c.relname = $2) > 0,
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where n.nspname = $1 and c.relname in ($2, $3)`
 
-/** The version the tables have, 0 when there are none. Fails on tables that are not ours, or too new for this code. */
+interface Found {
+  /** The version the tables have, 0 when there are none. */
+  readonly current: number
+  readonly applied: ReadonlySet<number>
+}
+
+const nothing: Found = { current: 0, applied: new Set() }
+
+/** What the tables have. Fails on tables that are not ours, or too new for this code. */
 const readVersion = Effect.fnUntraced(function* (sql: SqlClient, names: Names) {
   const [found] = yield* sql.unsafe(lookUp, [names.schema, `${names.prefix}_migrations`, `${names.prefix}_jobs`]).values
   const [hasMigrations, comment, hasJobs] = found ?? []
   if (hasMigrations !== true) {
-    if (hasJobs !== true) return 0
+    if (hasJobs !== true) return nothing
     return yield* fail("Foreign", `${names.jobs} exists but is not ours: choose another schema or prefix`)
   }
   if (comment !== mark) {
     return yield* fail("Foreign", `${names.migrations} exists but is not ours: choose another schema or prefix`)
   }
-  const rows = yield* sql.unsafe(`select max(version), max(compatible_with) from ${names.migrations}`).values
-  const [current, compatible] = rows[0] ?? []
-  if (typeof current !== "number") return 0
+  const rows = yield* sql.unsafe(
+    `select max(version), max(compatible_with), array_to_json(array_agg(version))::text from ${names.migrations}`
+  ).values
+  const [current, compatible, versions] = rows[0] ?? []
+  if (typeof current !== "number" || typeof versions !== "string") return nothing
   if (current > version) {
     if (typeof compatible === "number" && compatible > version) {
       return yield* fail(
@@ -118,8 +139,11 @@ const readVersion = Effect.fnUntraced(function* (sql: SqlClient, names: Names) {
       `polyqueue: the tables have version ${current}, newer than the ${version} this code knows, and compatible with it`
     )
   }
-  return current
+  return { current, applied: new Set(JSON.parse(versions) as ReadonlyArray<number>) }
 })
+
+/** Newer code than this one has seen to all of its own. */
+const isUpToDate = ({ applied, current }: Found): boolean => current > version || missing(applied).length === 0
 
 /**
  * Brings the tables to this version. Uses the ambient `SqlClient`; not meant to be run inside a transaction. Fails with
@@ -129,21 +153,21 @@ export const migrate = (options: NamesOptions = {}): Effect.Effect<Migrated, Sto
   Effect.gen(function* () {
     const names = yield* Effect.fromResult(makeNames(options))
     const sql = yield* SqlClient
-    const from = yield* readVersion(sql, names)
-    if (from >= version) return { from, to: from }
+    const before = yield* readVersion(sql, names)
+    if (isUpToDate(before)) return { from: before.current, to: before.current }
     return yield* sql
       .withTransaction(
         Effect.gen(function* () {
           // Ends with the transaction; everybody who starts at the same time waits here and then finds nothing to do
           yield* sql.unsafe("select pg_advisory_xact_lock(hashtextextended($1, 0))", [names.migrations])
-          const from = yield* readVersion(sql, names)
-          if (from === version) return { from, to: from }
+          const found = yield* readVersion(sql, names)
+          if (isUpToDate(found)) return { from: found.current, to: found.current }
           // Asked first: `if not exists` needs the right to create schemas even when there is nothing to create
           const [schema] = yield* sql.unsafe("select from pg_catalog.pg_namespace where nspname = $1", [names.schema])
             .values
           if (schema === undefined) yield* sql.unsafe(createSchema(names))
-          for (const statement of pending(names, from)) yield* sql.unsafe(statement)
-          return { from, to: version }
+          for (const statement of pending(names, found.applied)) yield* sql.unsafe(statement)
+          return { from: found.current, to: version }
         })
       )
       .pipe(Effect.provideService(BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"))

@@ -21,6 +21,8 @@ export interface Names {
   readonly attempts: string
   readonly workers: string
   readonly queues: string
+  readonly audit: string
+  readonly concurrency: string
   readonly migrations: string
   /** The name of an index or constraint, quoted; Postgres keeps it in the schema of its table. */
   readonly local: (name: string) => string
@@ -58,6 +60,8 @@ export const make = (options: NamesOptions = {}): Result.Result<Names, StoreErro
     attempts: table("attempts"),
     workers: table("workers"),
     queues: table("queues"),
+    audit: table("audit"),
+    concurrency: table("concurrency"),
     migrations: table("migrations"),
     local: (name) => `"${prefix}_${name}"`,
     table
