@@ -60,8 +60,8 @@ const tally = (counts: Counts, event: MetricEvent) => {
 }
 
 const drawEvery = "100 millis"
-/** Between two plain lines. */
-const lineEvery = "2 seconds"
+/** Milliseconds between two plain lines. */
+const lineEvery = 2_000
 const barWidth = 42
 
 const make = Effect.fnUntraced(function* (options: {
@@ -78,6 +78,7 @@ const make = Effect.fnUntraced(function* (options: {
   let ended = false
   /** Lines on the screen that the next drawing replaces. */
   let drawn = 0
+  let lastLine = 0
 
   const erase = () => {
     // Column 1 first: a ^C that the terminal echoed has moved the cursor
@@ -116,13 +117,15 @@ const make = Effect.fnUntraced(function* (options: {
   const tick = Effect.map(Clock.currentTimeMillis, (now) => {
     if (ended) return
     if (started === undefined && counts.total > 0) started = now
-    if (live) draw(now)
-    else if (counts.total > 0) screen.write(`${share()}   ${numbers(now)}\n`)
+    if (live) return draw(now)
+    if (started === undefined || now - lastLine < lineEvery) return
+    lastLine = now
+    screen.write(`${share()}   ${numbers(now)}\n`)
   })
 
   const silent = options.quiet && !live
   if (!silent) {
-    yield* Effect.forkScoped(Effect.forever(Effect.delay(tick, live ? drawEvery : lineEvery)))
+    yield* Effect.forkScoped(Effect.forever(Effect.delay(tick, drawEvery)))
   }
   const end = Effect.sync(() => {
     ended = true
