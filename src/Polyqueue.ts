@@ -281,6 +281,26 @@ export class Polyqueue extends Context.Service<Polyqueue, PolyqueueService>()("p
     Layer.provide(Migrations.layer())
   )
 
+  /**
+   * The same with the tables in another schema or under another prefix, or with other metrics (default `Metrics.layerEffect`).
+   * Bind the result to a constant: two calls are two clients.
+   */
+  static layerPostgresWith(
+    options: Migrations.NamesOptions & { readonly metrics?: Layer.Layer<Metrics> }
+  ): Layer.Layer<Polyqueue | Ports, StoreError, Broker | SqlClient> {
+    return Polyqueue.layer.pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(
+          JobStore.layerPostgresWith(options),
+          WorkerRegistry.layerPostgresWith(options),
+          options.metrics ?? Metrics.layerEffect,
+          passBroker()
+        )
+      ),
+      Layer.provide(Migrations.layer(options))
+    )
+  }
+
   /** Enqueue, wait and inspect only: needs no broker credentials, and no worker can stand on it. Workers find its jobs by polling or relay. */
   static readonly layerProducer: Layer.Layer<Polyqueue, StoreError, SqlClient> = Layer.effect(
     Polyqueue,

@@ -89,6 +89,15 @@ export interface Options {
   }
 }
 
+/**
+ * What holds for workers that do not say otherwise, under the explicit options of `Worker.layer`. Default: none, so that the
+ * defaults of `Options` hold. `PolyqueueConfig.layer` fills it from the environment; override it with
+ * `Layer.succeed(Worker.Defaults, { lease: "10 seconds" })`.
+ */
+export const Defaults: Context.Reference<Options> = Context.Reference<Options>("polyqueue/Worker/Defaults", {
+  defaultValue: () => ({})
+})
+
 const defaultConcurrency = 10
 const day = 86_400_000
 
@@ -157,7 +166,8 @@ export const layer = <const Jobs extends ReadonlyArray<Any>>(
 ): Layer.Layer<never, WorkerError | StoreError | BrokerError, HandlersOf<Jobs[number]> | Polyqueue | Ports> =>
   Layer.effectDiscard(
     Effect.gen(function* () {
-      const problem = problemOf(jobs, options)
+      const merged = { ...(yield* Defaults), ...options }
+      const problem = problemOf(jobs, merged)
       if (problem !== undefined) return yield* new WorkerError({ message: `Worker.layer: ${problem}` })
       yield* Polyqueue
       const context = yield* Effect.context<HandlersOf<Jobs[number]>>()
@@ -166,7 +176,7 @@ export const layer = <const Jobs extends ReadonlyArray<Any>>(
         // Required by the type of this layer, so it is there
         handlers.set(job._tag, { job, handler: Context.getUnsafe(context, job.definition.handler) })
       }
-      yield* start(jobs, options, handlers)
+      yield* start(jobs, merged, handlers)
     })
   ) as Layer.Layer<never, WorkerError | StoreError | BrokerError, HandlersOf<Jobs[number]> | Polyqueue | Ports>
 
