@@ -5,6 +5,7 @@
  */
 export { Admin } from "./Admin.ts"
 export { Broker } from "./Broker.ts"
+export type * from "./broker/BrokerDriver.ts"
 export { CurrentJob, type Interruption, type Progress } from "./CurrentJob.ts"
 export * as Job from "./Job.ts"
 export {
@@ -22,8 +23,10 @@ export {
 } from "./JobError.ts"
 export { JobDefaults } from "./JobPolicy.ts"
 export { JobStore } from "./JobStore.ts"
+export type * from "./store/JobStoreDriver.ts"
 export { type MetricEvent, Metrics } from "./Metrics.ts"
 export * as Migrations from "./Migrations.ts"
 export { Polyqueue, type Ports } from "./Polyqueue.ts"
 export * as Worker from "./Worker.ts"
+export type * from "./registry/WorkerRegistryDriver.ts"
 export { WorkerRegistry } from "./WorkerRegistry.ts"

@@ -142,7 +142,12 @@ export const make = ({ brokers, consumeFrom, publishTo }: Routing): BrokerDriver
     const settle =
       <D extends Delivery>(run: (consumer: Consumer, deliveries: ReadonlyArray<D>) => ReturnType<Consumer["ack"]>) =>
       (deliveries: ReadonlyArray<D>) =>
-        perBroker(deliveries, brokerOf, (broker, group) => run(consumers.get(broker)!, group.map(untagged)))
+        perBroker(deliveries, brokerOf, (broker, group) => {
+          const consumer = consumers.get(broker)
+          return consumer === undefined
+            ? Effect.succeed(group.map((): ItemOutcome => ({ _tag: "LeaseLost" })))
+            : run(consumer, group.map(untagged))
+        })
     return {
       receive: (options) => receiveFrom(parts, options),
       extend: (deliveries, lease) => settle((consumer, group) => consumer.extend(group, lease))(deliveries),
