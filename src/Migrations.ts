@@ -173,6 +173,39 @@ export const migrate = (options: NamesOptions = {}): Effect.Effect<Migrated, Sto
       .pipe(Effect.provideService(BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"))
   }).pipe(Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("migrate", error))))
 
+/** What the tables have of the migrations of this code. */
+export interface Status {
+  /** The version the tables have; 0 without tables. */
+  readonly current: number
+  /** The version this code was written for. */
+  readonly version: number
+  /** In order. `appliedAt`: epoch ms. Migrations of newer code are not among them. */
+  readonly migrations: ReadonlyArray<{
+    readonly version: number
+    readonly name: string
+    readonly appliedAt: number | undefined
+  }>
+}
+
+/** Looks, and changes nothing. Fails like `migrate` on tables that are not ours or too new. */
+export const status = (options: NamesOptions = {}): Effect.Effect<Status, StoreError, SqlClient> =>
+  Effect.gen(function* () {
+    const names = yield* Effect.fromResult(makeNames(options))
+    const sql = yield* SqlClient
+    const { applied, current } = yield* readVersion(sql, names)
+    const rows =
+      applied.size === 0
+        ? []
+        : yield* sql.unsafe(`select version, (date_part('epoch', applied_at) * 1000)::float8 from ${names.migrations}`)
+            .values
+    const times = new Map(rows.map(([version, at]) => [Number(version), Number(at)]))
+    return {
+      current,
+      version,
+      migrations: migrations.map(({ name, version }) => ({ version, name, appliedAt: times.get(version) }))
+    }
+  }).pipe(Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("migrate", error))))
+
 /** Migrates when built. Put it below everything that uses the tables. */
 export const layer = (options: NamesOptions = {}): Layer.Layer<never, StoreError, SqlClient> =>
   Layer.effectDiscard(migrate(options))

@@ -98,6 +98,20 @@ describePostgres("Migrations", () => {
     }).pipe(Effect.provide(layerFresh()))
   )
 
+  it.live("the status says what is applied and what is missing, and changes nothing", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const before = yield* Migrations.status()
+      assert.strictEqual(before.current, 0)
+      assert.isTrue(before.migrations.every(({ appliedAt }) => appliedAt === undefined))
+      assert.deepStrictEqual(yield* sql`select from pg_namespace where nspname = 'polyqueue'`, [])
+      yield* Migrations.migrate()
+      const after = yield* Migrations.status()
+      assert.strictEqual(after.current, Migrations.version)
+      assert.isTrue(after.migrations.every(({ appliedAt }) => typeof appliedAt === "number"))
+    }).pipe(Effect.provide(layerFresh()))
+  )
+
   it.live("names that are not plain are refused before anything is asked of the database", () =>
     Effect.gen(function* () {
       for (const options of [{ schema: `x"; drop table y` }, { prefix: "Bad" }, { prefix: "1a" }, { schema: "" }]) {
