@@ -13,7 +13,7 @@ import type * as Scope from "effect/Scope"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { StoreError } from "./JobError.ts"
 import * as EnqueueBuffer from "./store/EnqueueBuffer.ts"
-import type { EnqueueOutcome, JobStoreDriver, NewJob } from "./store/JobStoreDriver.ts"
+import type { EnqueueOutcome, JobStoreDriver, NewJob, Status } from "./store/JobStoreDriver.ts"
 import * as MemoryJobStore from "./store/MemoryJobStore.ts"
 import * as PostgresJobStore from "./store/PostgresJobStore.ts"
 
@@ -49,6 +49,9 @@ const halving = <Item, Answer>(
     })
   return go
 }
+
+const isEnd = (status: Status | undefined): boolean =>
+  status === "succeeded" || status === "failed" || status === "cancelled"
 
 /** The service over a driver. Its scope owns the fiber that sends shared enqueues. */
 export const make = Effect.fnUntraced(function* (
@@ -98,6 +101,12 @@ export const make = Effect.fnUntraced(function* (
     cancel: (ids) =>
       Effect.tap(driver.cancel(ids), (outcomes) =>
         Effect.sync(() => ended(ids.filter((_, i) => outcomes[i] === "cancelled")))
+      ),
+    act: (request) =>
+      Effect.tap(driver.act(request), (results) =>
+        Effect.sync(() =>
+          ended(results.flatMap(({ id, outcome, status }) => (outcome === "done" && isEnd(status) ? [id] : [])))
+        )
       ),
     onEnded: (listener) => {
       listeners.add(listener)

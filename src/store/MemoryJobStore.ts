@@ -9,9 +9,12 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { StoreError } from "../JobError.ts"
-import type { JobStoreDriver } from "./JobStoreDriver.ts"
+import type { By, JobStoreDriver } from "./JobStoreDriver.ts"
+import { act, pause, resume } from "./memory/Act.ts"
+import { refusedBy } from "./memory/AuditLog.ts"
 import { claim, claimHinted, nextDue } from "./memory/Claim.ts"
 import { enqueue, refused } from "./memory/Enqueue.ts"
+import { count, find, view } from "./memory/Find.ts"
 import { cancel, ended, get, list, requeue, stats } from "./memory/Inspect.ts"
 import { JobTable } from "./memory/JobTable.ts"
 import { abandon, progress, refusal, renew, settle } from "./memory/Settle.ts"
@@ -60,9 +63,27 @@ export const make: Effect.Effect<JobStoreDriver> = Effect.sync((): JobStoreDrive
     reap: (options) => step((now, random) => reap(table, now, random, options)),
     reapTimeouts: (options) => step((now, random) => reapTimeouts(table, now, random, options)),
     takeHints: (options) => step((now) => takeHints(table, now, options)),
-    prune: (retention, limit) => step((now) => prune(table, now, retention, limit))
+    prune: (retention, limit) => step((now) => prune(table, now, retention, limit)),
+    find: (request) => step((now) => find(table, now, request)),
+    count: (filter) => step((now) => count(table, now, filter)),
+    act: (request) => unlessRefused(request.action, request.by, () => step((now) => act(table, now, request))),
+    pause: (request) => unlessRefused("pause", request.by, () => step((now) => pause(table, now, request))),
+    resume: (request) => unlessRefused("resume", request.by, () => step((now) => resume(table, now, request))),
+    pauses: step((now) => table.pauses.all(now)),
+    view: (id) => step((now) => view(table, now, id)),
+    audit: (request) => Effect.sync(() => table.audit.read(request))
   }
 })
+
+/** As Postgres refuses a row of its audit log, and with it what the row tells. */
+const unlessRefused = <A>(
+  operation: string,
+  by: By,
+  run: () => Effect.Effect<A, StoreError>
+): Effect.Effect<A, StoreError> => {
+  const error = refusedBy(operation, by)
+  return error === undefined ? run() : Effect.fail(error)
+}
 
 const firstError = <A>(items: ReadonlyArray<A>, check: (item: A) => StoreError | undefined): StoreError | undefined => {
   for (const item of items) {

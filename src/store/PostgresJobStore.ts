@@ -9,14 +9,18 @@ import type { SqlClient } from "effect/sql/SqlClient"
 import type { StoreError } from "../JobError.ts"
 import type { JobStoreDriver } from "./JobStoreDriver.ts"
 import * as Abandon from "./postgres/Abandon.ts"
+import * as Act from "./postgres/Act.ts"
+import { makeAudit } from "./postgres/AuditLog.ts"
 import * as Cancel from "./postgres/Cancel.ts"
 import * as Claim from "./postgres/Claim.ts"
 import * as ClaimHinted from "./postgres/ClaimHinted.ts"
 import { type DatabaseClock, shifted, system } from "./postgres/DatabaseClock.ts"
 import * as Enqueue from "./postgres/Enqueue.ts"
+import * as Find from "./postgres/Find.ts"
 import * as Inspect from "./postgres/Inspect.ts"
 import { make as makeNames, type Names, type NamesOptions } from "./postgres/Names.ts"
 import * as NextDue from "./postgres/NextDue.ts"
+import * as Pauses from "./postgres/Pauses.ts"
 import * as Progress from "./postgres/Progress.ts"
 import * as Prune from "./postgres/Prune.ts"
 import * as Reap from "./postgres/Reap.ts"
@@ -25,6 +29,7 @@ import * as Renew from "./postgres/Renew.ts"
 import * as Sessions from "./postgres/Sessions.ts"
 import * as Settle from "./postgres/Settle.ts"
 import * as TakeHints from "./postgres/TakeHints.ts"
+import * as View from "./postgres/View.ts"
 
 /** Where the tables are. */
 export type Options = NamesOptions
@@ -55,7 +60,15 @@ const makeWith = (options: NamesOptions, clockOf: (names: Names) => DatabaseCloc
       reap: Reap.make(db),
       reapTimeouts: ReapTimeouts.make(db),
       takeHints: TakeHints.make(db),
-      prune: Prune.make(db)
+      prune: Prune.make(db),
+      find: Find.makeFind(db),
+      count: Find.makeCount(db),
+      act: Act.make(db),
+      pause: Pauses.makePause(db),
+      resume: Pauses.makeResume(db),
+      pauses: Pauses.makePauses(db),
+      view: View.make(db),
+      audit: makeAudit(names, db.ambient, ["job", "queue"])
     }
     return driver
   })

@@ -7,12 +7,15 @@
  */
 import { layer as testLayer } from "@effect/vitest"
 import type * as Layer from "effect/Layer"
+import { actCases } from "./jobStore/ActCases.ts"
 import { claimCases } from "./jobStore/ClaimCases.ts"
 import { controlCases } from "./jobStore/ControlCases.ts"
 import { enqueueCases } from "./jobStore/EnqueueCases.ts"
+import { findCases } from "./jobStore/FindCases.ts"
 import { hintCases } from "./jobStore/HintCases.ts"
 import { inspectCases } from "./jobStore/InspectCases.ts"
 import { leaseCases } from "./jobStore/LeaseCases.ts"
+import { pauseCases } from "./jobStore/PauseCases.ts"
 import { reapCases } from "./jobStore/ReapCases.ts"
 import { settleCases } from "./jobStore/SettleCases.ts"
 import { type ContractCase, StoreUnderTest } from "./jobStore/StoreUnderTest.ts"
@@ -38,7 +41,10 @@ export const cases: ReadonlyArray<ContractCase> = [
   ...leaseCases,
   ...reapCases,
   ...controlCases,
-  ...inspectCases
+  ...inspectCases,
+  ...findCases,
+  ...actCases,
+  ...pauseCases
 ]
 
 /**

@@ -34,13 +34,17 @@ const answer = (rows: Array<JobRow>, claim: string): ReadonlyArray<ClaimedJob> =
 /** Claims due jobs of the asked pools. */
 export const claim = (table: JobTable, now: number, request: ClaimRequest): ReadonlyArray<ClaimedJob> => {
   const taken: Array<JobRow> = []
+  const pools = request.pools.map((pool) => ({
+    ...pool,
+    ranges: pool.ranges.filter(({ queue, type }) => table.pauses.until(now, queue, type) === undefined)
+  }))
   // A suspect takes a slot of its pool, before the others do: it would starve behind a full queue
-  const suspect = request.suspects > 0 ? dueSuspect(table, now, request.pools) : undefined
+  const suspect = request.suspects > 0 ? dueSuspect(table, now, pools) : undefined
   if (suspect !== undefined) {
     take(table, now, suspect.row, request)
     taken.push(suspect.row)
   }
-  for (const pool of request.pools) {
+  for (const pool of pools) {
     let free = pool === suspect?.pool ? pool.limit - 1 : pool.limit
     for (const lane of dueLanes(table, now, pool.ranges)) {
       for (let row = lane.first; row !== undefined && row.runAt <= now && free > 0; row = lane.first) {
@@ -82,7 +86,7 @@ export const claimHinted = (table: JobTable, now: number, request: HintClaimRequ
   let suspects = request.suspects
   for (const id of new Set(request.ids)) {
     const row = table.get(id)
-    const disposition = dispose(row, now, types, suspects)
+    const disposition = dispose(table, row, now, types, suspects)
     if (row === undefined || disposition !== undefined) {
       rest.push({ id, disposition: disposition ?? "missing", attempt: row?.attempt ?? 0 })
       continue
@@ -96,6 +100,7 @@ export const claimHinted = (table: JobTable, now: number, request: HintClaimRequ
 
 /** What a hinted id is when it cannot be claimed; `undefined`: it can. */
 const dispose = (
+  table: JobTable,
   row: JobRow | undefined,
   now: number,
   types: ReadonlySet<string>,
@@ -107,6 +112,7 @@ const dispose = (
       return row.owner!.leaseExpiresAt > now ? "leased" : "expired"
     case "queued":
       if (row.runAt > now) return "waiting"
+      if (table.pauses.until(now, row.job.queue, row.job.type) !== undefined) return "paused"
       if (!types.has(row.job.type)) return "unhandled"
       return isSuspect(row) && suspects <= 0 ? "suspect" : undefined
     default:
@@ -114,11 +120,15 @@ const dispose = (
   }
 }
 
-/** Milliseconds until something in these ranges is due. */
+/** Milliseconds until something in these ranges is due. What is paused is due when its pause ends. */
 export const nextDue = (table: JobTable, now: number, ranges: ClaimPool["ranges"]): number | undefined => {
   const heads = ranges.flatMap(({ queue, type }) => {
     const lane = table.lane(queue, type)
-    return lane === undefined ? [] : [...lane.byPriority, ...lane.suspects].flatMap((set) => set.first?.runAt ?? [])
+    const paused = table.pauses.until(now, queue, type) ?? 0
+    if (lane === undefined || paused === Number.POSITIVE_INFINITY) return []
+    return [...lane.byPriority, ...lane.suspects].flatMap(({ first }) =>
+      first === undefined ? [] : Math.max(first.runAt, paused)
+    )
   })
   return heads.length === 0 ? undefined : Math.max(0, Math.min(...heads) - now)
 }

@@ -4,8 +4,10 @@
  * changing and finding the next row of a lane cost O(log n) at most.
  */
 import type { AttemptOutcome, AttemptRecord, Status, StoredError } from "../JobStoreDriver.ts"
+import { AuditLog } from "./AuditLog.ts"
 import { byRunAt, isLive, isSuspect, type JobRow } from "./JobRow.ts"
 import { OrderedSet } from "./OrderedSet.ts"
+import { Pauses } from "./Pauses.ts"
 
 /** The queued jobs of one type in one queue. */
 export interface Lane {
@@ -37,6 +39,10 @@ export class JobTable {
   readonly #log = new Map<string, Array<AttemptRecord>>()
   readonly #logByAge = new Set<AttemptRecord>()
 
+  /** What no claim takes. */
+  readonly pauses = new Pauses()
+  /** What people did. */
+  readonly audit = new AuditLog()
   /** Rows being worked on: as many as the fleet has slots. */
   readonly processing = new Set<JobRow>()
   /** Queued rows whose hint is not due yet, by when it will be. */

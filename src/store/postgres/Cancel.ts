@@ -4,13 +4,13 @@
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { StoreError } from "../../JobError.ts"
+import type { StoreError } from "../../JobError.ts"
 import type { CancelOutcome, RequeueOutcome } from "../JobStoreDriver.ts"
 import type { DatabaseClock } from "./DatabaseClock.ts"
 import { fromSqlError, sqlState } from "./Failure.ts"
 import type { Names } from "./Names.ts"
 import * as Params from "./Params.ts"
-import type { Db } from "./Sessions.ts"
+import { type Db, refuseSingle } from "./Sessions.ts"
 
 /** `$1` ids, sorted. Waits for a row that somebody holds (a claim, a settle), at most for the lock timeout. */
 export const cancelStatement = (names: Names, clock: DatabaseClock): string =>
@@ -42,20 +42,6 @@ export const requeueStatement = (names: Names, clock: DatabaseClock): string =>
     returning j.id
   )
   select case when exists (select from u) then 'requeued' else 'live' end from held`
-
-/** With one session for everything, our own would wait for the caller's transaction for ever. */
-const refuseSingle = (db: Db, operation: string): Effect.Effect<void, StoreError> =>
-  Effect.flatMap(db.inTransaction, (inside) =>
-    inside && db.single
-      ? Effect.fail(
-          new StoreError({
-            reason: "InsideTransaction",
-            operation,
-            message: `${operation}: the embedded database has one session, and an open transaction holds it`
-          })
-        )
-      : Effect.void
-  )
 
 /** `JobStoreDriver.cancel`. */
 export const makeCancel = (db: Db) => {

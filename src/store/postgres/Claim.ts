@@ -14,13 +14,14 @@ import type { Names } from "./Names.ts"
 import * as Params from "./Params.ts"
 import type { Db, Rows } from "./Sessions.ts"
 
-/** True for the rows of `queue` and `type` while they are paused. */
+/** True for the rows of `queue` and `type` while they are paused: that queue or all, that type or all. */
 export const paused = (names: Names, clock: DatabaseClock, queue: string, type: string): string =>
-  `exists (select from ${names.queues} q where q.queue = ${queue} and q.type in ('', ${type})
+  `exists (select from ${names.queues} q where q.queue in ('', ${queue}) and q.type in ('', ${type})
     and (q.paused_until is null or q.paused_until > ${clock.now}))`
 
 const healthy = "j.status = 'queued' and j.crashes <= j.crash_from"
-const suspicious = "j.status = 'queued' and j.crashes > j.crash_from"
+/** A queued job that crashed a worker since the last requeue. */
+export const suspicious = "j.status = 'queued' and j.crashes > j.crash_from"
 
 /** The lanes of `asked` that have a queued job, each with the earliest `run_at` in it: one index probe per lane. */
 export const lanes = (names: Names, condition = healthy): string => {

@@ -22,9 +22,14 @@ export const logAttempts = (names: Names): string =>
 
 /**
  * CTEs `u` and `log`. `held` must have `heldColumns` and: `n`, a position for the caller, or null; `outcome`; `next`, the status after it; `wait`, milliseconds
- * until it runs again (null: at once); `result` and `error`, jsonb or null.
+ * until it runs again (null: at once); `result` and `error`, jsonb or null. `also`: what else `u` returns.
  */
-export const leave = (names: Names, clock: DatabaseClock, finalizedBy: "worker" | "reaper"): string => {
+export const leave = (
+  names: Names,
+  clock: DatabaseClock,
+  finalizedBy: "worker" | "reaper" | "admin",
+  also?: string
+): string => {
   const at = clock.moment
   const ends = "h.outcome = 'succeeded' or h.cancelled or h.next <> 'queued'"
   return `u as (
@@ -42,7 +47,7 @@ export const leave = (names: Names, clock: DatabaseClock, finalizedBy: "worker" 
       result = h.result,
       error = case when h.outcome = 'succeeded' then null else coalesce(h.error, j.error) end
     from (select *, ${at} as at from held) h where j.id = h.id
-    returning j.id, j.type, j.queue, j.attempt, j.status, h.claim, h.lease_owner, h.started_at, h.at, h.outcome, h.error, h.n
+    returning j.id, j.type, j.queue, j.attempt, j.status, h.claim, h.lease_owner, h.started_at, h.at, h.outcome, h.error, h.n${also === undefined ? "" : `, ${also}`}
   ), log as (
     ${logAttempts(names)}
     select id, claim, started_at, at, attempt, outcome, '${finalizedBy}', lease_owner, error from u

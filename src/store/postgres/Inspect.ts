@@ -19,7 +19,8 @@ import type { Names } from "./Names.ts"
 import * as Params from "./Params.ts"
 import type { Db } from "./Sessions.ts"
 
-const recordColumns = `j.id::text, j.type, j.queue, j.status, j.priority::int, ${millis("j.run_at")}, j.attempt, j.failures,
+/** Of the alias `j`, for `toRecord`. */
+export const recordColumns = `j.id::text, j.type, j.queue, j.status, j.priority::int, ${millis("j.run_at")}, j.attempt, j.failures,
   j.crashes, j.interruptions, j.snoozes, j.max_attempts, j.max_crashes, j.payload::text, j.result::text, j.error::text,
   j.unique_key, array_to_json(j.tags)::text, j.metadata::text, j.timeout::float8, j.timeout_then,
   case when j.status = 'processing' then ${millis("j.started_at + j.timeout * interval '1 millisecond'")} end,
@@ -27,7 +28,7 @@ const recordColumns = `j.id::text, j.type, j.queue, j.status, j.priority::int, $
   ${millis("j.cancel_requested_at")}, ${millis("j.publish_at")}, j.fence::float8, ${millis("j.enqueued_at")},
   ${millis("j.started_at")}, ${millis("j.finished_at")}`
 
-type RecordRow = [
+export type RecordRow = [
   id: string,
   type: string,
   queue: string,
@@ -65,7 +66,7 @@ type RecordRow = [
 
 const parse = (text: string | null): unknown => (text === null ? undefined : JSON.parse(text))
 
-const toRecord = (row: RecordRow): JobRecord => ({
+export const toRecord = (row: RecordRow): JobRecord => ({
   id: row[0],
   type: row[1],
   queue: row[2],

@@ -21,7 +21,7 @@ export const nextDueStatement = (names: Names, clock: DatabaseClock): string =>
   ), heads as (
     select greatest(l.head, (
       select max(coalesce(q.paused_until, 'infinity')) from ${names.queues} q
-      where q.queue = l.queue and q.type in ('', l.type)
+      where q.queue in ('', l.queue) and q.type in ('', l.type)
         and (q.paused_until is null or q.paused_until > ${clock.now})
     )) as at
     from (select * from lanes union all select * from suspects) l

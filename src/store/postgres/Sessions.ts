@@ -183,3 +183,17 @@ export interface Db extends Sessions {
   readonly names: Names
   readonly clock: DatabaseClock
 }
+
+/** With one session for everything, our own would wait for the caller's transaction for ever. */
+export const refuseSingle = (db: Db, operation: string): Effect.Effect<void, StoreError> =>
+  Effect.flatMap(db.inTransaction, (inside) =>
+    inside && db.single
+      ? Effect.fail(
+          new StoreError({
+            reason: "InsideTransaction",
+            operation,
+            message: `${operation}: the embedded database has one session, and an open transaction holds it`
+          })
+        )
+      : Effect.void
+  )

@@ -180,8 +180,11 @@ const steps = Effect.map(StoreUnderTest, ({ advance, driver }): Steps => {
   }
 })
 
-/** Ends and deletes everything, so that the next case finds an empty store. */
+/** Ends and deletes everything, so that the next case finds an empty store, and nothing paused. */
 const empty = Effect.fnUntraced(function* ({ advance, driver }: Steps) {
+  for (const { queue, type } of yield* driver.pauses) {
+    yield* driver.resume({ queue, type, by: { who: "the suite" }, operation: uuid() })
+  }
   for (;;) {
     const rows = yield* driver.list({ limit: 1_000 })
     if (rows.length === 0) break
