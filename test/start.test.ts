@@ -135,6 +135,18 @@ describe("npm start", { timeout: 120_000 }, () => {
     assert.strictEqual(code, 2)
   })
 
+  it("finishes without its broker: a Redis that is not there costs warnings only", async (test) => {
+    const folder = join(home, "brokerless")
+    mkdirSync(folder)
+    for (const name of ["a", "b", "c"]) writeFileSync(join(folder, name), name)
+    const nowhere = { POLYQUEUE_REDIS_URL: "redis://127.0.0.1:1" }
+    const { code, stderr, stdout } = await run(test, [main, folder, "--json", "--broker", "redis"], nowhere)
+    assert.match(stderr, /Warn: .*ECONNREFUSED/)
+    const { broker, failed, succeeded } = lastLine(stdout)
+    assert.deepStrictEqual({ broker, failed, succeeded }, { broker: "redis", failed: 0, succeeded: 3 })
+    assert.strictEqual(code, 0)
+  })
+
   it("stops cleanly in the middle, and the next run goes on", async (test) => {
     const dataDir = join(home, "kept")
     const first = start(test, [main, many, "--data-dir", dataDir])

@@ -21,7 +21,9 @@ const command = Command.make(
     ),
     json: Flag.Boolean("json").pipe(Flag.withDescription("Print one JSON object, last"), Flag.withDefault(false)),
     broker: Flag.Literals("broker", Object.keys(brokers) as Array<BrokerName>).pipe(
-      Flag.withDescription("What carries the hints between those who make jobs and those who run them"),
+      Flag.withDescription(
+        "What carries hints from those who make jobs to those who run them; redis takes POLYQUEUE_REDIS_URL"
+      ),
       Flag.withDefault("memory" satisfies BrokerName)
     ),
     dataDir: Flag.String("data-dir").pipe(
@@ -37,10 +39,9 @@ const command = Command.make(
   )
 )
 
-/** A reader that went away (`npm start | head`) is no error. */
+/** A reader that went away (`npm start | head`) is no error: what is left to do is tidying up. */
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") throw error
-  process.exit(0)
 })
 
 Command.run(command, { version }).pipe(
