@@ -262,12 +262,13 @@ export const perform = (
       return Effect.map(driver.cancel(step.jobs.map((n) => world.ids[n]!)), (outcomes) => answer(outcomes))
     case "Requeue":
       return Effect.map(driver.requeue(world.ids[step.job]!), (outcome) => answer(outcome))
+    // All at once: two attempts of one claim end at one instant here, at two in Postgres, so which is first is open
     case "Reap": {
       const exceptWorkers = step.except === 2 ? [] : [world.workers[step.except]!]
-      return Effect.map(driver.reap({ limit: 1, exceptWorkers }), (reaped) => answer(byId(reaped)))
+      return Effect.map(driver.reap({ limit: 100, exceptWorkers }), (reaped) => answer(byId(reaped)))
     }
     case "ReapTimeouts":
-      return Effect.map(driver.reapTimeouts({ limit: 1, grace: step.grace * QUANTUM }), (reaped) =>
+      return Effect.map(driver.reapTimeouts({ limit: 100, grace: step.grace * QUANTUM }), (reaped) =>
         answer(byId(reaped))
       )
     case "TakeHints":
