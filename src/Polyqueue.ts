@@ -301,11 +301,17 @@ export class Polyqueue extends Context.Service<Polyqueue, PolyqueueService>()("p
     )
   }
 
-  /** Enqueue, wait and inspect only: needs no broker credentials, and no worker can stand on it. Workers find its jobs by polling or relay. */
-  static readonly layerProducer: Layer.Layer<Polyqueue, StoreError, SqlClient> = Layer.effect(
+  /** On any store, without a broker: workers find what it enqueues by polling or relay. */
+  static readonly layerWithoutBroker: Layer.Layer<Polyqueue, never, JobStore> = Layer.effect(
     Polyqueue,
     make(undefined, { enabled: false, record: () => {} })
-  ).pipe(Layer.provide(JobStore.layerPostgres), Layer.provide(Migrations.layer()))
+  )
+
+  /** Enqueue, wait and inspect only: needs no broker credentials, and no worker can stand on it. Workers find its jobs by polling or relay. */
+  static readonly layerProducer: Layer.Layer<Polyqueue, StoreError, SqlClient> = Polyqueue.layerWithoutBroker.pipe(
+    Layer.provide(JobStore.layerPostgres),
+    Layer.provide(Migrations.layer())
+  )
 
   /** Everything in memory, on Effect's Clock. Lost with the process. */
   static readonly layerMemory: Layer.Layer<Polyqueue | Ports> = Polyqueue.layer.pipe(
