@@ -1,6 +1,7 @@
 /**
- * The tables: jobs, their ended attempts, workers, and what is paused. Impossible rows are impossible by CHECK; fixed
- * widths come first; what renewals and progress write is in no index, so those updates stay on their page (HOT).
+ * The tables: jobs, their ended attempts, workers, and what is paused. Impossible rows are impossible by CHECK; what
+ * is never null and of fixed width comes first, then what the indexes need, so that Postgres finds it without counting
+ * through the row; what renewals and progress write is in no index, so those updates stay on their page (HOT).
  */
 import type { Names } from "../src/store/postgres/Names.ts"
 
@@ -10,15 +11,6 @@ const jobs = (n: Names): ReadonlyArray<string> => [
   run_at timestamptz not null,
   enqueued_at timestamptz not null,
   fence bigint not null default 0,
-  publish_at timestamptz,
-  started_at timestamptz,
-  lease_expires_at timestamptz,
-  claim uuid,
-  finished_at timestamptz,
-  progress_at timestamptz,
-  cancel_requested_at timestamptz,
-  overran_at timestamptz,
-  timeout bigint,
   attempt integer not null default 0,
   failures integer not null default 0,
   crashes integer not null default 0,
@@ -26,21 +18,30 @@ const jobs = (n: Names): ReadonlyArray<string> => [
   snoozes integer not null default 0,
   retry_from integer not null default 0,
   crash_from integer not null default 0,
+  publications integer not null default 0,
   max_attempts integer not null,
   max_crashes integer not null,
   max_snoozes integer not null,
-  publications integer not null default 0,
   priority smallint not null,
   hinted boolean not null,
   unique_live boolean not null,
   status text not null,
   queue text not null,
   type text not null,
-  timeout_then text not null,
+  finished_at timestamptz,
+  publish_at timestamptz,
+  started_at timestamptz,
+  lease_expires_at timestamptz,
+  claim uuid,
   lease_owner text,
-  unique_key text,
+  timeout_then text not null,
   payload jsonb not null,
+  timeout bigint,
   retry_delays real[],
+  unique_key text,
+  progress_at timestamptz,
+  cancel_requested_at timestamptz,
+  overran_at timestamptz,
   tags text[],
   metadata jsonb,
   result jsonb,

@@ -114,6 +114,73 @@ describePostgres("enqueue", () => {
       })
     )
 
+    it.effect("jobs that are alike are stored as they would be among others", () =>
+      Effect.gen(function* () {
+        const { driver, type } = yield* steps
+        const sql = yield* SqlClient.SqlClient
+        const options: ReadonlyArray<Parameters<typeof newJob>[1]> = [
+          {},
+          {
+            priority: 2,
+            delay: 60_000,
+            maxAttempts: 7,
+            maxCrashes: 4,
+            maxSnoozes: 9,
+            retryDelays: [100, 2_500.5],
+            timeout: 1_234,
+            timeoutThen: "ignore",
+            keyScope: "retained",
+            tags: ["a", 'b"\\,{}'],
+            metadata: `{"traceparent":"00-1"}`,
+            hinted: true,
+            publishIn: 5_000
+          },
+          { runAt: 4_000_000_000_123, hinted: true, maxAttempts: Infinity, queue: "other" }
+        ]
+        for (const option of options) {
+          const [alone, among, inside] = [newJob(type, option), newJob(type, option), newJob(type, option)]
+          yield* driver.enqueue([alone])
+          yield* driver.enqueue([among, newJob(type, { priority: 9 })])
+          yield* sql.withTransaction(driver.enqueue([inside]))
+          const row = (id: string) =>
+            Effect.map(
+              sql.unsafe<{ readonly job: unknown }>(
+                `select to_jsonb(j) - array['id', 'run_at', 'publish_at', 'enqueued_at']
+                  || jsonb_build_object('wait', j.run_at - case when j.run_at < now() + interval '1 h' then j.enqueued_at else 'epoch' end,
+                    'publish', j.publish_at - j.run_at) as job
+                from polyqueue.polyqueue_jobs j where id = $1::uuid`,
+                [id]
+              ),
+              ([found]) => found?.job
+            )
+          const expected = yield* row(among.id)
+          assert.isDefined(expected)
+          assert.deepStrictEqual(yield* row(alone.id), expected)
+          assert.deepStrictEqual(yield* row(inside.id), expected)
+        }
+      })
+    )
+
+    it.effect(
+      "an id that was made here and is taken all the same is a duplicate or a conflict, and stops no other",
+      () =>
+        Effect.gen(function* () {
+          const { driver, type } = yield* steps
+          const sql = yield* SqlClient.SqlClient
+          const [same, other] = [newJob(type), newJob(type)]
+          yield* driver.enqueue([same, other])
+          const batch = () => [newJob(type), same, { ...other, payload: `{"n":2}` }, newJob(type)]
+          const expected = ["Inserted", "Duplicate", "IdConflict", "Inserted"]
+          const tags = (outcomes: ReadonlyArray<{ readonly _tag: string }>) => outcomes.map(({ _tag }) => _tag)
+          assert.deepStrictEqual(tags(yield* driver.enqueue(batch())), expected)
+          assert.deepStrictEqual(
+            tags(yield* sql.withTransaction(driver.enqueue(batch()))),
+            expected,
+            "in a transaction"
+          )
+        })
+    )
+
     it.effect("no error says what was in a payload", () =>
       Effect.gen(function* () {
         const { driver, type } = yield* steps

@@ -10,6 +10,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import { StoreError } from "../../JobError.ts"
 import type { EnqueueOutcome, NewJob } from "../JobStoreDriver.ts"
 import type { DatabaseClock } from "./DatabaseClock.ts"
+import { alikeParams, alikeStatement, areAlike, arrayText } from "./EnqueueAlike.ts"
 import { fromSqlError } from "./Failure.ts"
 import type { Names } from "./Names.ts"
 import * as Params from "./Params.ts"
@@ -78,12 +79,6 @@ const holderStatement = (names: Names): string =>
   join ${names.jobs} j on j.type = t.type and j.unique_key = t.unique_key and j.unique_key is not null
     and (not j.unique_live or j.status in ('queued', 'processing'))`
 
-/** An array as Postgres reads it from text: arrays of arrays cannot be unnested by row. */
-const arrayText = (items: ReadonlyArray<string | number>): string | null =>
-  items.length === 0
-    ? null
-    : `{${items.map((item) => (typeof item === "number" ? item : `"${item.replaceAll(/["\\]/g, "\\$&")}"`)).join(",")}}`
-
 const insertParams = (jobs: ReadonlyArray<NewJob>) => [
   Params.uuids(jobs.map((job) => job.id)),
   Params.floats(jobs.map((job) => job.runAt)),
@@ -127,6 +122,8 @@ const notUuid = (id: string) =>
     message: `the id of job ${id} cannot be stored: it is not a UUID`
   })
 
+const inserted: EnqueueOutcome = { _tag: "Inserted" }
+
 /** How often a job that was neither inserted nor found (the other side rolled back, or ended) is tried again. */
 const rounds = 5
 
@@ -134,6 +131,7 @@ const rounds = 5
 export const make = (db: Db) => {
   const insertFresh = insertStatement(db.names, db.clock, false)
   const insertLogged = insertStatement(db.names, db.clock, true)
+  const insertAlike = alikeStatement(db.names, db.clock)
   const lookup = lookupStatement(db.names)
   const holder = holderStatement(db.names)
 
@@ -141,10 +139,10 @@ export const make = (db: Db) => {
   const insert = (run: Run, text: string, group: ReadonlyArray<Entry>, outcomes: Array<EnqueueOutcome>) =>
     Effect.map(run("enqueue", text, insertParams(group.map(({ job }) => job))), (rows): ReadonlyArray<Entry> => {
       const [row] = rows as ReadonlyArray<[number, ReadonlyArray<string> | null]>
-      const inserted = row?.[0] === group.length ? undefined : new Set(row?.[1])
+      const some = row?.[0] === group.length ? undefined : new Set(row?.[1])
       return group.filter((entry) => {
-        if (inserted !== undefined && !inserted.delete(entry.id)) return true
-        outcomes[entry.at] = { _tag: "Inserted" }
+        if (some !== undefined && !some.delete(entry.id)) return true
+        outcomes[entry.at] = inserted
         return false
       })
     })
@@ -206,6 +204,12 @@ export const make = (db: Db) => {
     }
   })
 
+  /** Inserts what is alike by the cheap statement. Fails as a whole. */
+  const insertAllAlike = (run: Run, entries: ReadonlyArray<Entry>, outcomes: Array<EnqueueOutcome>) =>
+    Effect.map(run("enqueue", insertAlike, alikeParams(entries)), () => {
+      for (const { at } of entries) outcomes[at] = inserted
+    })
+
   /** Inserts inside a transaction or savepoint; what is refused as a whole is halved until the culprit stands alone. */
   const inTransaction = (
     client: SqlClient,
@@ -232,6 +236,19 @@ export const make = (db: Db) => {
       )
     )
 
+  /** In the caller's transaction: the cheap statement first, in a savepoint of its own. */
+  const inside = (entries: ReadonlyArray<Entry>, outcomes: Array<EnqueueOutcome>): Effect.Effect<void, StoreError> => {
+    const general = inTransaction(db.ambientClient, db.ambient, entries, outcomes)
+    if (!areAlike(entries)) return general
+    return db.ambientClient.withTransaction(insertAllAlike(db.ambient, entries, outcomes)).pipe(
+      Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error))),
+      Effect.catchIf(
+        (error) => error.reason === "Refused",
+        () => general
+      )
+    )
+  }
+
   /** Outside a transaction a conflict with another one is ours to retry. */
   const conflicts = {
     schedule: Schedule.max([Schedule.jittered(Schedule.exponential("20 millis")), Schedule.recurs(4)]),
@@ -239,7 +256,6 @@ export const make = (db: Db) => {
   }
 
   const outside = (entries: ReadonlyArray<Entry>, outcomes: Array<EnqueueOutcome>): Effect.Effect<void, StoreError> => {
-    const simple = entries.every(({ job }) => job.key === undefined && job.freshId)
     // One statement is all or nothing by itself; several, and halves, need a transaction around them
     const together = Effect.suspend(() => {
       outcomes.length = 0
@@ -247,13 +263,17 @@ export const make = (db: Db) => {
         .withTransaction(inTransaction(db.workClient, db.work, entries, outcomes))
         .pipe(Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error))))
     })
-    const first = simple
-      ? Effect.catchIf(
-          insertAll(db.ambient, entries, outcomes),
-          (error) => error.reason === "Refused",
-          () => together
-        )
-      : together
+    const alone = (first: Effect.Effect<void, StoreError>) =>
+      Effect.catchIf(
+        first,
+        (error) => error.reason === "Refused",
+        () => together
+      )
+    const first = areAlike(entries)
+      ? alone(insertAllAlike(db.ambient, entries, outcomes))
+      : entries.every(({ job }) => job.key === undefined && job.freshId)
+        ? alone(insertAll(db.ambient, entries, outcomes))
+        : together
     return Effect.retry(first, conflicts)
   }
 
@@ -269,9 +289,7 @@ export const make = (db: Db) => {
     })
     const outcomes: Array<EnqueueOutcome> = []
     if (entries.length > 0) {
-      yield* (yield* db.inTransaction)
-        ? inTransaction(db.ambientClient, db.ambient, entries, outcomes)
-        : outside(entries, outcomes)
+      yield* (yield* db.inTransaction) ? inside(entries, outcomes) : outside(entries, outcomes)
     }
     return jobs.map((_, at) => refused.get(at) ?? outcomes[at]!)
   })

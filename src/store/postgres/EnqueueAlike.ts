@@ -1,0 +1,88 @@
+/**
+ * The common enqueue, at half the cost of the general one: ids this process just made, no unique keys, and jobs that
+ * differ in nothing but id, payload and trace context. What they share is said once instead of once per row, and a plain
+ * INSERT needs no speculative insertion. Should an id be taken after all, it fails as a whole with `Refused`, and the
+ * general statement finds out why.
+ */
+import type { NewJob } from "../JobStoreDriver.ts"
+import type { DatabaseClock } from "./DatabaseClock.ts"
+import type { Names } from "./Names.ts"
+import * as Params from "./Params.ts"
+
+/** A job with its id as Postgres writes it. */
+interface Named {
+  readonly job: NewJob
+  readonly id: string
+}
+
+/** `$1` ids, `$2` payloads, `$3` trace contexts; the rest is of all jobs, in the order of `alikeParams`. */
+export const alikeStatement = (names: Names, clock: DatabaseClock): string =>
+  `insert into ${names.jobs} (id, run_at, enqueued_at, publish_at, publications, timeout, max_attempts, max_crashes,
+    max_snoozes, priority, hinted, unique_live, status, queue, type, timeout_then, payload, retry_delays, tags, metadata)
+  select t.id, c.run_at, c.at, case when $12::bool then c.run_at + $6::float8 * interval '1 millisecond' end,
+    case when $12::bool and $6::float8 > 0 then 1 else 0 end, $7::float8::bigint, $8::int4, $9::int4, $10::int4,
+    $11::int4::int2, $12::bool, $13::bool, 'queued', $14::text, $15::text, $16::text, t.payload::jsonb,
+    $17::text::real[], $18::text::text[], t.metadata::jsonb
+  from (
+    select c.at, coalesce(to_timestamp($4::float8 / 1000), c.at + $5::float8 * interval '1 millisecond') as run_at
+    from (select ${clock.moment} as at offset 0) c offset 0
+  ) c, unnest((select $1::uuid[]), (select $2::text[]), (select $3::text[])) as t(id, payload, metadata)`
+
+const sameItems = <A>(a: ReadonlyArray<A>, b: ReadonlyArray<A>): boolean =>
+  a === b || (a.length === b.length && a.every((item, i) => item === b[i]))
+
+/** Whether one `alikeStatement` can insert them. */
+export const areAlike = (entries: ReadonlyArray<Named>): boolean => {
+  const first = entries[0]!.job
+  return entries.every(
+    ({ job }) =>
+      job.freshId &&
+      job.key === undefined &&
+      job.type === first.type &&
+      job.queue === first.queue &&
+      job.priority === first.priority &&
+      job.delay === first.delay &&
+      job.runAt === first.runAt &&
+      job.publishIn === first.publishIn &&
+      job.timeout === first.timeout &&
+      job.timeoutThen === first.timeoutThen &&
+      job.maxAttempts === first.maxAttempts &&
+      job.maxCrashes === first.maxCrashes &&
+      job.maxSnoozes === first.maxSnoozes &&
+      job.hinted === first.hinted &&
+      job.keyScope === first.keyScope &&
+      sameItems(job.retryDelays, first.retryDelays) &&
+      sameItems(job.tags, first.tags)
+  )
+}
+
+/** An array as Postgres reads it from text: arrays of arrays cannot be unnested by row. */
+export const arrayText = (items: ReadonlyArray<string | number>): string | null =>
+  items.length === 0
+    ? null
+    : `{${items.map((item) => (typeof item === "number" ? item : `"${item.replaceAll(/["\\]/g, "\\$&")}"`)).join(",")}}`
+
+/** Of jobs that are alike. */
+export const alikeParams = (entries: ReadonlyArray<Named>): ReadonlyArray<unknown> => {
+  const { job } = entries[0]!
+  return [
+    Params.uuids(entries.map(({ id }) => id)),
+    Params.texts(entries.map(({ job }) => job.payload)),
+    Params.texts(entries.map(({ job }) => job.metadata)),
+    Params.float(job.runAt ?? null),
+    Params.float(job.delay),
+    Params.float(job.publishIn),
+    Params.float(job.timeout ?? null),
+    Params.int(Params.limit(job.maxAttempts)),
+    Params.int(Params.limit(job.maxCrashes)),
+    Params.int(Params.limit(job.maxSnoozes)),
+    Params.int(job.priority),
+    Params.bool(job.hinted),
+    Params.bool(job.keyScope === "live"),
+    Params.text(job.queue),
+    Params.text(job.type),
+    Params.text(job.timeoutThen),
+    Params.text(arrayText(job.retryDelays)),
+    Params.text(arrayText(job.tags))
+  ]
+}
