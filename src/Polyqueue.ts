@@ -15,6 +15,8 @@ import type { SqlClient } from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import { Broker } from "./Broker.ts"
 import * as DraftCheck from "./client/DraftCheck.ts"
+import type { Hint } from "./broker/BrokerDriver.ts"
+import * as HintPublisher from "./client/HintPublisher.ts"
 import * as Ids from "./client/Ids.ts"
 import * as TraceContext from "./client/TraceContext.ts"
 import * as Waiters from "./client/Waiters.ts"
@@ -79,6 +81,7 @@ const make = Effect.fnUntraced(function* (
   const defaults = yield* JobDefaults
   const makeId = yield* Ids.make
   const waitEnded = yield* Waiters.make(store)
+  const publisher = broker === undefined ? undefined : yield* HintPublisher.make(broker, metrics)
   const hinted = broker === undefined || broker.capabilities.carriesHints
   const publishIn = broker === undefined ? 0 : publishGrace
 
@@ -95,39 +98,22 @@ const make = Effect.fnUntraced(function* (
         : Effect.void
     )
 
-  /** Rings or publishes after the commit. A broker that fails costs latency only: the relay and the polls look after the rest. */
-  const publish = (jobs: ReadonlyArray<NewJob>, attempt: number): Effect.Effect<void> => {
-    if (broker === undefined) return Effect.void
-    const due = broker.capabilities.carriesHints
-      ? jobs.filter((job) => job.delay <= 0 && job.runAt === undefined)
-      : jobs
+  /** Rings or publishes after the commit, or inside the transaction where the broker is part of it. */
+  const publish = (jobs: ReadonlyArray<NewJob>): Effect.Effect<void> => {
+    if (broker === undefined || publisher === undefined) return Effect.void
+    const { carriesHints, transactionalPublish } = broker.capabilities
+    const due = carriesHints ? jobs.filter((job) => job.delay <= 0 && job.runAt === undefined) : jobs
     if (due.length === 0) return Effect.void
-    const hints = due.map((job) => ({
+    const hints = due.map((job): Hint => ({
       jobId: job.id,
       queue: job.queue,
       priority: job.priority,
-      attempt,
+      attempt: 0,
       publication: 1
     }))
-    const send = Effect.matchEffect(broker.publish(hints), {
-      onFailure: (error) => {
-        if (metrics.enabled)
-          metrics.record({ _tag: "HintsPublished", broker: broker.capabilities.name, count: 0, failed: hints.length })
-        return Effect.logWarning(`hints not published, the relay will: ${error.message}`)
-      },
-      onSuccess: (outcomes) =>
-        Effect.sync(() => {
-          const failed = outcomes.reduce((n, outcome) => (outcome._tag === "Failed" ? n + 1 : n), 0)
-          if (metrics.enabled)
-            metrics.record({
-              _tag: "HintsPublished",
-              broker: broker.capabilities.name,
-              count: hints.length - failed,
-              failed
-            })
-        })
-    })
-    return broker.capabilities.transactionalPublish ? send : store.afterCommit(send)
+    if (!carriesHints) return store.afterCommit(publisher.direct(hints))
+    if (!transactionalPublish) return store.afterCommit(publisher.later(hints))
+    return Effect.flatMap(store.inTransaction, (inside) => (inside ? publisher.direct(hints) : publisher.later(hints)))
   }
 
   const complete = Effect.fnUntraced(function* (draft: DraftCheck.Draft) {
@@ -174,7 +160,7 @@ const make = Effect.fnUntraced(function* (
     const outcome = yield* Effect.mapError(store.enqueueOne(job), (error) => refused(job, error))
     if (outcome._tag === "Inserted") {
       count(job, 1, 0)
-      yield* publish([job], 0)
+      yield* publish([job])
     } else if (outcome._tag === "Duplicate") count(job, 0, 1)
     return yield* answer(job, outcome)
   })
@@ -186,7 +172,7 @@ const make = Effect.fnUntraced(function* (
     const made = yield* Effect.forEach(jobs, (job, i) => answer(job, outcomes[i]!))
     const inserted = jobs.filter((_, i) => outcomes[i]!._tag === "Inserted")
     count(jobs[0]!, inserted.length, jobs.length - inserted.length)
-    if (inserted.length > 0) yield* publish(inserted, 0)
+    if (inserted.length > 0) yield* publish(inserted)
     return made
   })
 
