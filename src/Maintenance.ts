@@ -16,17 +16,22 @@ import type { Supervisor } from "./worker/Supervisor.ts"
 const relayEvery = 1_000
 const retentionEvery = 60_000
 
-/** Starts all duties in the scope: sweeps every `sweepEvery` ms (±20 %), the relay every second, retention every minute. */
+/**
+ * Starts all duties in the scope: sweeps every `sweepEvery` ms (±20 %), the relay every second, retention every minute.
+ * Answers the reaper, for those who meet an abandoned attempt before the sweep does.
+ */
 export const start = Effect.fnUntraced(function* (
   maintenance: MaintenanceContext,
   supervisor: Supervisor
-): Effect.fn.Return<void, never, Scope.Scope> {
+): Effect.fn.Return<LeaseReaper.LeaseReaper, never, Scope.Scope> {
   const { broker, sweepEvery } = maintenance
-  yield* supervisor.every("reap-leases", sweepEvery, LeaseReaper.make(maintenance))
+  const reaper = LeaseReaper.make(maintenance)
+  yield* supervisor.every("reap-leases", sweepEvery, reaper.sweep)
   yield* supervisor.every("reap-timeouts", sweepEvery, TimeoutBackstop.make(maintenance))
   yield* supervisor.every("reap-workers", sweepEvery * 3, StaleWorkers.make(maintenance))
   yield* supervisor.every("retention", retentionEvery, RetentionSweep.make(maintenance))
   if (broker.capabilities.carriesHints) {
     yield* supervisor.every("relay", relayEvery, HintRelay.make(maintenance))
   }
+  return reaper
 })

@@ -19,6 +19,7 @@ import * as Layer from "effect/Layer"
 import { hostname } from "node:os"
 import { pid } from "node:process"
 import { Broker } from "./Broker.ts"
+import type { Capabilities } from "./broker/BrokerDriver.ts"
 import * as Ids from "./client/Ids.ts"
 import type { Any, Handler, HandlerService } from "./Job.ts"
 import { type BrokerError, type StoreError, WorkerError } from "./JobError.ts"
@@ -67,7 +68,8 @@ export interface Options {
   readonly staleAfter?: Duration.Input
   /**
    * Brokers that carry hints: how long a delivery is ours before the broker gives it to another; extended every third of it
-   * while the job runs. It is only transport (the lease in Postgres decides), so it may be long. Default 5 minutes.
+   * while the job runs. It is only transport (the lease in Postgres decides), so it may be long. Default 5 minutes; Service
+   * Bus goes by its queue's LockDuration where that is shorter. Longer than the broker can do is refused.
    */
   readonly brokerLease?: Duration.Input
   /**
@@ -99,13 +101,14 @@ export const Defaults: Context.Reference<Options> = Context.Reference<Options>("
 })
 
 const defaultConcurrency = 10
+const defaultBrokerLease = 300_000
 const day = 86_400_000
 
 const kept = (value: Duration.Input | null | undefined, otherwise: number): number | undefined =>
   value === null ? undefined : value === undefined ? otherwise : Duration.toMillis(value)
 
 /** All options as milliseconds, or what is wrong with them. */
-const readOptions = (options: Options) => {
+const readOptions = (options: Options, broker: Capabilities) => {
   const lease = Duration.toMillis(options.lease ?? "30 seconds")
   const sweepEvery = Duration.toMillis(options.sweepEvery ?? "5 seconds")
   const timings = {
@@ -116,7 +119,10 @@ const readOptions = (options: Options) => {
     shutdownGrace: Duration.toMillis(options.shutdownGrace ?? "25 seconds"),
     sweepEvery,
     staleAfter: Duration.toMillis(options.staleAfter ?? "1 minute"),
-    brokerLease: Duration.toMillis(options.brokerLease ?? "5 minutes"),
+    brokerLease:
+      options.brokerLease === undefined
+        ? Math.min(defaultBrokerLease, broker.maxLease ?? Infinity, broker.maxHold ?? Infinity)
+        : Duration.toMillis(options.brokerLease),
     hintAck: options.hintAck ?? "settled"
   }
   const retention: Retention = {
@@ -128,7 +134,7 @@ const readOptions = (options: Options) => {
   return { timings, retention }
 }
 
-const problemOf = (jobs: ReadonlyArray<Any>, options: Options): string | undefined => {
+const problemOf = (jobs: ReadonlyArray<Any>, options: Options, broker: Capabilities): string | undefined => {
   const tags = new Set<string>()
   for (const job of jobs) {
     if (tags.has(job._tag)) return `two jobs are called ${JSON.stringify(job._tag)}: a tag names one job`
@@ -142,15 +148,28 @@ const problemOf = (jobs: ReadonlyArray<Any>, options: Options): string | undefin
       return `concurrency: ${name} must be a whole number from 1 to 10000, not ${value}`
     }
   }
-  const { timings } = readOptions(options)
+  const { timings } = readOptions(options, broker)
   for (const [name, value] of Object.entries(timings)) {
-    if (typeof value === "number" && !(value >= 0 && value <= 365 * day)) return `${name} must be a finite, positive duration`
+    if (typeof value === "number" && !(value >= 0 && value <= 365 * day))
+      return `${name} must be a finite, positive duration`
   }
   if (timings.lease < 100) return `lease must be at least 100 ms, not ${timings.lease} ms`
   if (timings.sweepEvery < 10 || timings.heartbeatEvery < 10)
     return "sweepEvery and heartbeatEvery must be at least 10 ms"
   if (!(timings.renewEvery > 0 && timings.renewEvery < timings.lease)) {
     return `renewEvery (${timings.renewEvery} ms) must be shorter than the lease it renews (${timings.lease} ms)`
+  }
+  return broker.carriesHints ? brokerProblem(timings.brokerLease, broker) : undefined
+}
+
+/** What the broker cannot honour. */
+const brokerProblem = (lease: number, { maxHold, maxLease, name }: Capabilities): string | undefined => {
+  if (lease < 100) return `brokerLease must be at least 100 ms, not ${lease} ms`
+  if (maxLease !== undefined && lease > maxLease) {
+    return `brokerLease (${lease} ms) is longer than the broker ${name} can lease a delivery: set it to ${maxLease} ms or less`
+  }
+  if (maxHold !== undefined && lease > maxHold) {
+    return `brokerLease (${lease} ms) is longer than the broker ${name} can hold a delivery: set it to ${maxHold} ms or less`
   }
   return undefined
 }
@@ -167,7 +186,8 @@ export const layer = <const Jobs extends ReadonlyArray<Any>>(
   Layer.effectDiscard(
     Effect.gen(function* () {
       const merged = { ...(yield* Defaults), ...options }
-      const problem = problemOf(jobs, merged)
+      const { capabilities } = yield* Broker
+      const problem = problemOf(jobs, merged, capabilities)
       if (problem !== undefined) return yield* new WorkerError({ message: `Worker.layer: ${problem}` })
       yield* Polyqueue
       const context = yield* Effect.context<HandlersOf<Jobs[number]>>()
@@ -185,7 +205,8 @@ const start = Effect.fnUntraced(function* (
   options: Options,
   handlers: WorkerContext["handlers"]
 ) {
-  const { retention, timings } = readOptions(options)
+  const broker = yield* Broker
+  const { retention, timings } = readOptions(options, broker.capabilities)
   const makeId = yield* Ids.make
   const metrics = yield* Metrics
   const name = options.name ?? `${hostname()}/${pid}`
@@ -193,7 +214,7 @@ const start = Effect.fnUntraced(function* (
     id: yield* makeId,
     name,
     store: yield* JobStore,
-    broker: yield* Broker,
+    broker,
     registry: yield* WorkerRegistry,
     metrics,
     clock: yield* Clock.Clock,
@@ -214,8 +235,10 @@ const start = Effect.fnUntraced(function* (
   const leases = yield* LeaseKeeper.make(worker, slots)
   yield* Settler.make(worker, slots)
   const heartbeat = yield* Heartbeat.make(worker, slots)
-  const hinted: Array<HintedClaims.HintedClaims> = []
-  yield* Maintenance.start(
+  const hinted = broker.capabilities.carriesHints
+    ? yield* Effect.forEach(pools, (pool) => HintedClaims.make(worker, slots, leases, pool))
+    : []
+  const reaper = yield* Maintenance.start(
     {
       store: worker.store,
       registry: worker.registry,
@@ -232,11 +255,10 @@ const start = Effect.fnUntraced(function* (
     },
     worker.supervisor
   )
-  // Finalisers run in reverse: the claim loop (forked below) stops first, then this drains, then the other loops stop
+  // Finalisers run in reverse: the claim loops (forked below) stop first, then this drains, then the other loops stop
   yield* Effect.addFinalizer(() => drain(worker, slots, leases, heartbeat))
-  if (worker.broker.capabilities.carriesHints) {
-    for (const pool of pools) hinted.push(yield* HintedClaims.make(worker, slots, leases, pool))
-  } else yield* Claims.make(worker, slots, leases)
+  for (const claims of hinted) yield* claims.start(reaper)
+  if (!broker.capabilities.carriesHints) yield* Claims.make(worker, slots, leases)
 })
 
 const drain = (

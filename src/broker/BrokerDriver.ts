@@ -27,6 +27,8 @@ export interface Delivery {
   readonly receipt: string
   /** How often this hint was delivered, if the broker counts. */
   readonly deliveryCount: number | undefined
+  /** How long it is ours without being extended, in ms, where the broker gives less than the consumer asked for. */
+  readonly lease?: number | undefined
 }
 
 /** A delivery that is done with. */
@@ -60,6 +62,8 @@ export interface Capabilities {
   readonly priority: boolean
   /** Items per publish, receive and settle call that the broker takes in one request. */
   readonly maxBatch: number
+  /** Longest lease the broker can give, between two extensions (Service Bus: 5 minutes); a worker that asks for more is refused. */
+  readonly maxLease: number | undefined
   /** Longest time a delivery can be held in all, if the broker has a limit (SQS: 12 h). */
   readonly maxHold: number | undefined
   /** Longest delay `release` can ask for; longer ones are shortened to it. */

@@ -31,6 +31,7 @@ const capabilitiesOf = (brokers: ReadonlyArray<BrokerDriver>): Capabilities => {
     fenced: all.every(({ fenced }) => fenced),
     priority: all.every(({ priority }) => priority),
     maxBatch: least(({ maxBatch }) => maxBatch) ?? 1,
+    maxLease: least(({ maxLease }) => maxLease),
     maxHold: least(({ maxHold }) => maxHold),
     maxReleaseDelay: least(({ maxReleaseDelay }) => maxReleaseDelay),
     depth: all.every(({ depth }) => depth === "exact")

@@ -14,6 +14,7 @@ export const capabilities: Omit<Capabilities, "name"> = {
   fenced: true,
   priority: false,
   maxBatch: 10_000,
+  maxLease: undefined,
   maxHold: undefined,
   maxReleaseDelay: undefined,
   depth: "none"

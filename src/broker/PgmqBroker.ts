@@ -38,6 +38,7 @@ export const capabilities: Capabilities = {
   fenced: true,
   priority: false,
   maxBatch: 1_000,
+  maxLease: undefined,
   maxHold: undefined,
   maxReleaseDelay: undefined,
   depth: "exact"

@@ -48,6 +48,7 @@ export const capabilities: Capabilities = {
   fenced: true,
   priority: true,
   maxBatch: 500,
+  maxLease: undefined,
   maxHold: undefined,
   maxReleaseDelay: undefined,
   depth: "exact"

@@ -2,8 +2,8 @@
  * Azure Service Bus as a broker: hints are messages on queues, received under a peek-lock that is renewed as long as the
  * job runs. Import it from `polyqueue/service-bus`; it needs the package `@azure/service-bus`.
  *
- * What it asks of the namespace: a queue per queue of jobs (see `queue` and `entity`), without sessions, with a
- * LockDuration of 30 seconds or more, and a key or credential that may Send (producers) and Listen (workers). Duplicate
+ * What it asks of the namespace: a queue per queue of jobs (see `queue` and `entity`), without sessions, with any
+ * LockDuration (locks are renewed every third of it), and a key or credential that may Send (producers) and Listen (workers). Duplicate
  * detection may be on. Messages that are not hints go to the dead-letter queue.
  *
  * Guarantees: a lost lock can settle nothing; what a worker held comes again when it dies; what it can not do itself (a
@@ -47,6 +47,8 @@ export const capabilities: Capabilities = {
   fenced: true,
   priority: false,
   maxBatch: 500,
+  // The longest LockDuration there is
+  maxLease: 5 * 60_000,
   maxHold: undefined,
   maxReleaseDelay: 24 * 60 * 60_000,
   depth: "none"

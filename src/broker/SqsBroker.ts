@@ -78,6 +78,7 @@ export const capabilities = (options: Options): Capabilities => {
     fenced: urls.length > 0 && urls.every(isFifo),
     priority: false,
     maxBatch: SqsClient.BATCH,
+    maxLease: SqsClient.LONGEST_HOLD,
     maxHold: SqsClient.LONGEST_HOLD,
     maxReleaseDelay: SqsClient.LONGEST_HOLD,
     depth: "approximate"

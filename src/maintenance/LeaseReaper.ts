@@ -7,23 +7,30 @@ import type { StoreError } from "../JobError.ts"
 import { monotonic } from "../worker/WorkerContext.ts"
 import { batch, type MaintenanceContext, report, untilDone } from "./MaintenanceContext.ts"
 
+export interface LeaseReaper {
+  /** Ends all abandoned attempts. */
+  readonly sweep: Effect.Effect<void, StoreError>
+  /** Ends those of these jobs: a hint brought them, so nobody need wait for the sweep. Does nothing while sweeps wait. */
+  readonly reap: (ids: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
+}
+
 /** A look-up that changes nothing: is the database there? */
 const probe = ["00000000-0000-0000-0000-000000000000"]
 
-export const make = (maintenance: MaintenanceContext): Effect.Effect<void, StoreError> => {
+export const make = (maintenance: MaintenanceContext): LeaseReaper => {
   const { clock, lease, ownWorkers, store } = maintenance
   let lastSuccess = monotonic(clock)
   let failing = false
   let holdUntil = 0
-  const sweep = untilDone(
-    store.reap({ limit: batch, exceptWorkers: ownWorkers }).pipe(
+  const end = (limit: number, ids?: ReadonlyArray<string>) =>
+    store.reap({ limit, exceptWorkers: ownWorkers, ids }).pipe(
       Effect.tap((reaped) => report(maintenance, reaped, "crashed")),
       Effect.map((reaped) => reaped.length)
     )
-  )
-  return Effect.suspend(() => {
+  const endAll = untilDone(end(batch))
+  const sweep = Effect.suspend(() => {
     if (monotonic(clock) < holdUntil) return Effect.void
-    if (!failing) return sweep
+    if (!failing) return endAll
     return Effect.andThen(
       store.get(probe),
       Effect.sync(() => {
@@ -35,4 +42,11 @@ export const make = (maintenance: MaintenanceContext): Effect.Effect<void, Store
     Effect.tap(() => Effect.sync(() => (lastSuccess = monotonic(clock)))),
     Effect.tapError(() => Effect.sync(() => (failing = true)))
   )
+  return {
+    sweep,
+    reap: (ids) =>
+      Effect.suspend(() =>
+        failing || monotonic(clock) < holdUntil ? Effect.void : Effect.asVoid(end(ids.length, ids))
+      )
+  }
 }

@@ -1,14 +1,18 @@
 /**
  * Fills the slots of one pool through a broker that carries hints: receive, claim what the hints name, settle each delivery
  * by one table (`dispose`). Hints are never counted on: after an empty receive, and at least once a second in any case, the
- * pool claims straight from the store, so the loss of any part of the broker costs about a second.
+ * pool claims straight from the store, also while a receive fails or hangs. So the loss of any part of the broker costs
+ * about a second.
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { Delivery } from "../broker/BrokerDriver.ts"
 import type { BrokerError } from "../JobError.ts"
-import type { Disposition, HintClaims as Answer } from "../store/JobStoreDriver.ts"
+import type { LeaseReaper } from "../maintenance/LeaseReaper.ts"
+import type { ClaimedJob, Disposition, HintClaims as Answer } from "../store/JobStoreDriver.ts"
 import { claimOnce } from "./Claims.ts"
 import * as Deliveries from "./Deliveries.ts"
 import type { LeaseKeeper } from "./LeaseKeeper.ts"
@@ -18,15 +22,22 @@ import { monotonic, type WorkerContext } from "./WorkerContext.ts"
 
 /** Straight claims at least this often, and the longest wait for hints. */
 const lookEvery = 1_000
-/** A hint of a type nobody here handles goes back this often, then it is dropped: workers that can run it look by themselves. */
-const maxForeign = 3
+/** A receive that has not answered this long after its wait is over is not waited for any more. */
+const patience = 500
+/**
+ * Delivered so often and still not our turn: acked instead of released. Straight claims and the relay look after the row, and
+ * a broker with few receives before its dead-letter queue never gets that far.
+ */
+const maxDeliveries = 3
 const contendedDelay = 1_000
 const suspectDelay = 5_000
 const foreignDelay = 5_000
 
 export interface HintedClaims {
-  /** True while receives come back empty. */
+  /** True while receives come back empty: then, and only then, may something have been lost. */
   readonly isEmpty: () => boolean
+  /** Claims until the scope closes. Deliveries of jobs that are held then are still extended and acked, by the scope of `make`. */
+  readonly start: (reaper: LeaseReaper) => Effect.Effect<void, never, Scope.Scope>
 }
 
 export const make = Effect.fnUntraced(function* (
@@ -40,10 +51,13 @@ export const make = Effect.fnUntraced(function* (
   const types = Array.from(worker.handlers.keys())
   const consumer = yield* worker.broker.consumer({ queues: pool.queues, lease: timings.brokerLease })
   const deliveries = yield* Deliveries.make(worker, consumer, name)
-  yield* Effect.addFinalizer(() => deliveries.flush)
-  let empty = true
+  /** What the last receive said. */
+  let last: "hints" | "nothing" | "failure" | undefined
   let lookedAt = -Infinity
+  let receivedAt = -Infinity
+  let receiving: Fiber.Fiber<ReadonlyArray<Delivery>, BrokerError> | undefined
 
+  /** Claims what these name, and settles what is not ours to run. Answers those whose owner's lease has ended. */
   const claimNamed = Effect.fnUntraced(function* (received: ReadonlyArray<Delivery>) {
     const byId = new Map<string, Delivery>()
     const doubles: Array<Delivery> = []
@@ -70,6 +84,8 @@ export const make = Effect.fnUntraced(function* (
           else slots.accept(exit.value.claimed, sentAt, (job) => deliveries.hold(byId.get(job.id)!))
         })
     )
+    const strays = answer.claimed.filter((job) => !slots.pools.some(({ queues }) => queues.includes(job.queue)))
+    if (strays.length > 0) yield* giveBack(strays, byId)
     const expired: Array<Delivery> = []
     for (const { attempt, disposition, id } of answer.rest) {
       const delivery = byId.get(id)!
@@ -78,6 +94,20 @@ export const make = Effect.fnUntraced(function* (
     }
     return expired
   })
+
+  /** A hint that names another queue than its job is in: whoever works there runs it, by the hint it then gets. */
+  const giveBack = Effect.fnUntraced(function* (strays: ReadonlyArray<ClaimedJob>, byId: Map<string, Delivery>) {
+    yield* store.settle(
+      worker.id,
+      strays.map(({ attempt, claim, id }) => ({ id, attempt, claim, _tag: "Released" }))
+    )
+    deliveries.ack(strays.map(({ id }) => byId.get(id)!))
+  })
+
+  const release = (delivery: Delivery, delay: number): void =>
+    (delivery.deliveryCount ?? maxDeliveries) >= maxDeliveries
+      ? deliveries.ack([delivery])
+      : deliveries.release(delivery, delay)
 
   /** What becomes of a delivery whose job was not claimed. Acking is safe: every move to `queued` makes a new hint due. */
   const dispose = Effect.fnUntraced(function* (delivery: Delivery, disposition: Disposition, attempt: number) {
@@ -88,19 +118,17 @@ export const make = Effect.fnUntraced(function* (
       case "paused":
       case "leased":
         return deliveries.ack([delivery])
-      case "locked":
-        // Somebody is about to decide; a hint older than the row is not needed for it
-        return delivery.hint.attempt < attempt
-          ? deliveries.ack([delivery])
-          : deliveries.release(delivery, contendedDelay)
-      case "suspect":
-        return deliveries.release(delivery, suspectDelay)
+      // Reaped just now, or it may not be reaped yet
       case "expired":
-        return deliveries.release(delivery, contendedDelay)
+        return release(delivery, contendedDelay)
+      case "locked":
+      case "suspect":
       case "unhandled": {
-        if ((delivery.deliveryCount ?? 1) >= maxForeign) return deliveries.ack([delivery])
-        const random = yield* Random.next
-        return deliveries.release(delivery, Math.round(foreignDelay * (1 + random)))
+        // The row has moved on since this hint was made, so it has a newer one
+        if (delivery.hint.attempt < attempt) return deliveries.ack([delivery])
+        if (disposition === "locked") return release(delivery, contendedDelay)
+        if (disposition === "suspect") return release(delivery, suspectDelay)
+        return release(delivery, Math.round(foreignDelay * (1 + (yield* Random.next))))
       }
     }
   })
@@ -110,27 +138,41 @@ export const make = Effect.fnUntraced(function* (
     return (yield* claimOnce(worker, slots, leases, [pool])) ?? 0
   })
 
-  yield* worker.supervisor.loop(
-    `claim ${name}`,
+  /** Answers what came; nothing also when the broker is slow to answer: it goes on in the background. */
+  const receive = Effect.fnUntraced(function* (max: number, wait: number, scope: Scope.Scope) {
+    receiving ??= yield* Effect.forkIn(consumer.receive({ max, wait }), scope, { startImmediately: true })
+    const exit = yield* Effect.timeoutOption(Fiber.await(receiving), wait + patience)
+    if (Option.isSome(exit)) receiving = undefined
+    receivedAt = monotonic(clock)
+    last = "failure"
+    if (Option.isNone(exit)) return []
+    const received = yield* exit.value
+    last = received.length === 0 ? "nothing" : "hints"
+    return received
+  })
+
+  const round = (reaper: LeaseReaper, scope: Scope.Scope) =>
     Effect.gen(function* () {
       const max = pool.wanted
       if (max <= 0) return yield* pool.roomy.wait
-      if (empty || monotonic(clock) - lookedAt >= lookEvery) {
-        if ((yield* look) >= max) return
-      }
-      const received = yield* consumer.receive({ max: Math.max(1, pool.wanted), wait: lookEvery })
-      empty = received.length === 0
-      if (empty) return
+      const mayHaveLost = last === "nothing" || last === "failure"
+      const filled = (mayHaveLost || monotonic(clock) - lookedAt >= lookEvery) && (yield* look) >= max
+      // As long as looks find enough, hints are only asked for now and then: whether they come again
+      if (filled && monotonic(clock) - receivedAt < lookEvery) return
+      const received = yield* receive(Math.max(1, pool.wanted), filled ? 0 : lookEvery, scope)
+      if (received.length === 0) return
       const expired = yield* claimNamed(received)
       if (expired.length === 0) return
       // The reaper's own statement for exactly these, then they are claimed like any other
-      yield* store.reap({
-        limit: expired.length,
-        exceptWorkers: [worker.id],
-        ids: expired.map((delivery) => delivery.hint.jobId)
-      })
+      yield* reaper.reap(expired.map((delivery) => delivery.hint.jobId))
       for (const delivery of yield* claimNamed(expired)) yield* dispose(delivery, "expired", delivery.hint.attempt)
     })
-  )
-  return { isEmpty: () => empty }
+
+  return {
+    isEmpty: () => last === "nothing",
+    start: Effect.fnUntraced(function* (reaper) {
+      // A broker that is away must not make the looks rarer
+      yield* worker.supervisor.loop(`claim ${name}`, round(reaper, yield* Effect.scope), lookEvery)
+    })
+  }
 })

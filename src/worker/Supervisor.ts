@@ -15,8 +15,12 @@ const firstPause = 50
 const maxPause = 5_000
 
 export interface Supervisor {
-  /** Runs `round` again and again until the scope closes. */
-  readonly loop: (name: string, round: Effect.Effect<unknown, unknown>) => Effect.Effect<void, never, Scope.Scope>
+  /** Runs `round` again and again until the scope closes. `longest`: the longest pause after failures, in ms. Default 5 s. */
+  readonly loop: (
+    name: string,
+    round: Effect.Effect<unknown, unknown>,
+    longest?: number
+  ) => Effect.Effect<void, never, Scope.Scope>
   /** Runs `round`, then waits `interval` (±20 %), again and again. */
   readonly every: (
     name: string,
@@ -31,7 +35,7 @@ export interface Supervisor {
 export const make = (metrics: Metrics["Service"], owner: string): Effect.Effect<Supervisor> =>
   Effect.map(Clock.Clock, (clock) => {
     const progress = new Map<string, number>()
-    const loop: Supervisor["loop"] = (name, round) => {
+    const loop: Supervisor["loop"] = (name, round, longest = maxPause) => {
       let failures = 0
       const once = Effect.matchCauseEffect(round, {
         onSuccess: () =>
@@ -44,7 +48,7 @@ export const make = (metrics: Metrics["Service"], owner: string): Effect.Effect<
         onFailure: (cause) => {
           failures++
           if (metrics.enabled) metrics.record({ _tag: "LoopFailed", loop: name })
-          const pause = Math.min(maxPause, firstPause * 2 ** Math.min(failures - 1, 10))
+          const pause = Math.min(longest, firstPause * 2 ** Math.min(failures - 1, 10))
           return Effect.andThen(
             report(name, failures, cause),
             Effect.flatMap(Random.next, (random) => Effect.sleep(Duration.millis(Math.round(pause * (0.5 + random)))))

@@ -66,6 +66,7 @@ describe("a broker that carries hints", () => {
         yield* all
         assert.isTrue(once(runs))
         assert.isAtMost(chaos.published / 50_000, 1.05)
+        assert.isAbove(chaos.received, 25_000, "most came by their hints, not by looking")
       }).pipe(Effect.scoped, Effect.provide(Client)),
     60_000
   )

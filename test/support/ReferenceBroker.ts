@@ -1,5 +1,5 @@
 /**
- * The smallest broker that carries hints and keeps the whole contract: arrays in memory. It exists to try the contract
+ * The smallest broker that carries hints and keeps the whole contract: maps in memory. It exists to try the contract
  * suite itself, in its right form and in forms that break one promise each.
  */
 import { Clock, Effect, Ref } from "effect"
@@ -21,6 +21,7 @@ export const capabilities: Capabilities = {
   fenced: true,
   priority: true,
   maxBatch: 50,
+  maxLease: undefined,
   maxHold: undefined,
   maxReleaseDelay: undefined,
   depth: "exact"
@@ -77,9 +78,26 @@ const error = (reason: BrokerError["reason"], operation: string) =>
 export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) {
   const has = (flaw: Flaw) => flaws.includes(flaw)
   const down = yield* Ref.make(false)
-  let entries: Array<Entry> = []
+  const entries = new Set<Entry>()
+  const byJob = new Map<string, Entry>()
+  const byReceipt = new Map<string, Entry>()
   let order = 0
   let published = 0
+
+  const add = (entry: Entry) => {
+    entries.add(entry)
+    byJob.set(entry.hint.jobId, entry)
+  }
+  const drop = (entry: Entry) => {
+    entries.delete(entry)
+    if (byJob.get(entry.hint.jobId) === entry) byJob.delete(entry.hint.jobId)
+    if (entry.receipt !== undefined) byReceipt.delete(entry.receipt)
+  }
+  const setReceipt = (entry: Entry, receipt: string | undefined) => {
+    if (entry.receipt !== undefined) byReceipt.delete(entry.receipt)
+    entry.receipt = receipt
+    if (receipt !== undefined) byReceipt.set(receipt, entry)
+  }
 
   const guard = <A>(operation: string, effect: Effect.Effect<A, BrokerError>) =>
     Effect.flatMap(Ref.get(down), (away) => {
@@ -99,19 +117,19 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
     if (hint.queue === MISSING && !has("makes missing queues")) {
       return { _tag: "Failed", error: error("QueueNotFound", "publish") }
     }
-    const known = entries.find((entry) => entry.hint.jobId === hint.jobId)
+    const known = byJob.get(hint.jobId)
     if (known !== undefined && has("refuses a second publication")) {
       return { _tag: "Failed", error: error("MessageRejected", "publish") }
     }
     if (has("loses one in a hundred") && published++ % 100 === 99) return ok
     if (known === undefined || has("doubles a hint")) {
-      entries.push({ hint, order: order++, visibleAt: 0, receipt: undefined, count: 0 })
+      add({ hint, order: order++, visibleAt: 0, receipt: undefined, count: 0 })
     } else if (!has("keeps the oldest attempt")) known.hint = hint
     return ok
   }
 
   const take = (queues: ReadonlyArray<string>, max: number, lease: number, now: number): ReadonlyArray<Delivery> => {
-    const due = entries.filter(
+    const due = Array.from(entries).filter(
       (entry) =>
         (has("ignores the queue") || queues.includes(entry.hint.queue)) &&
         (entry.visibleAt <= now || has("delivers to everybody")) &&
@@ -120,9 +138,10 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
     due.sort((a, b) => (has("orders by arrival") ? 0 : a.hint.priority - b.hint.priority) || a.order - b.order)
     return due.slice(0, has("answers too many") ? max + 1 : max).map((entry) => {
       entry.visibleAt = now + lease
-      entry.receipt = crypto.randomUUID()
+      const receipt = crypto.randomUUID()
+      setReceipt(entry, receipt)
       entry.count++
-      return { hint: entry.hint, receipt: entry.receipt, deliveryCount: entry.count }
+      return { hint: entry.hint, receipt, deliveryCount: entry.count }
     })
   }
 
@@ -135,9 +154,7 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
         Effect.gen(function* () {
           const now = yield* Clock.currentTimeMillis
           const outcomes = deliveries.map((delivery) => {
-            const entry = entries.find(
-              (_) => _.receipt === delivery.receipt || (stale && _.hint.jobId === delivery.hint.jobId)
-            )
+            const entry = byReceipt.get(delivery.receipt) ?? (stale ? byJob.get(delivery.hint.jobId) : undefined)
             if (entry === undefined) return lost
             apply(entry, now)
             return ok
@@ -161,11 +178,13 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
         if (got.length > 0) {
           if (!has("loses what an interrupted receive took")) return got
           // Gone for good when interrupted here, as with a client that deletes what it reads
-          const ids = got.map((delivery) => delivery.hint.jobId)
-          const kept = entries.filter((entry) => ids.includes(entry.hint.jobId))
-          entries = entries.filter((entry) => !ids.includes(entry.hint.jobId))
+          const kept = got.flatMap((delivery) => byReceipt.get(delivery.receipt) ?? [])
+          kept.forEach(drop)
           yield* Effect.sleep(20)
-          entries.push(...kept)
+          for (const entry of kept) {
+            add(entry)
+            setReceipt(entry, entry.receipt)
+          }
           return got
         }
         if (now >= until) return []
@@ -183,13 +202,13 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
         if (!has("extends nothing")) entry.visibleAt = now + extension
       })(deliveries),
     ack: settle("ack", has("acks with a stale receipt"), (entry) => {
-      if (!has("acks nothing")) entries = entries.filter((other) => other !== entry)
+      if (!has("acks nothing")) drop(entry)
     }),
     release: (deliveries, delay) =>
       settle("release", has("releases with a stale receipt"), (entry, now) => {
         const long = has("releases after a long time") ? 3_600_000 : 0
         entry.visibleAt = now + long + (has("releases at once, whatever the delay") ? 0 : delay)
-        entry.receipt = undefined
+        setReceipt(entry, undefined)
       })(deliveries)
   })
 
@@ -205,10 +224,13 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
         ? Effect.fail(error("QueueNotFound", "consumer"))
         : Effect.succeed(consumer(queues, lease)),
     depth: (queue) =>
-      Effect.sync(() => (has("counts nothing") ? 0 : entries.filter((entry) => entry.hint.queue === queue).length)),
+      Effect.sync(() =>
+        has("counts nothing") ? 0 : Array.from(entries).filter((entry) => entry.hint.queue === queue).length
+      ),
     purge: (queue) =>
       Effect.sync(() => {
-        if (!has("purges nothing")) entries = entries.filter((entry) => entry.hint.queue !== queue)
+        if (has("purges nothing")) return
+        for (const entry of Array.from(entries)) if (entry.hint.queue === queue) drop(entry)
       }),
     health: Effect.map(Ref.get(down), (away) =>
       away || has("is never healthy")

@@ -22,6 +22,9 @@ const LOOK = 20
 /** Longest receive that waits; a longer wait is several of them. Also how long a shutdown may wait for one. */
 const SLICE = 2_000
 
+/** A shorter LockDuration than this cannot be set: a clock that is ahead of the service's would seem to show one. */
+const SHORTEST_LOCK = 5_000
+
 /** Locks last five minutes at most: what was not touched for longer is nobody's, and is forgotten. */
 const FORGET = 10 * 60_000
 
@@ -47,30 +50,23 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const oneAtATime = Semaphore.makeUnsafe(1)
   const inboxes = options.entities.map((entity) => new Inbox(entity, connection, () => arrival.openUnsafe()))
   const settlement = Settlement.make({ ...options, held })
-  const told = new Set<string>()
   /** Whose turn it is to be asked first. */
   let turn = 0
   let foreign = 0
 
-  /** A lock that ends between two renewals makes every long job come twice: said once per entity. */
-  const checkLock = Effect.fnUntraced(function* (inbox: Inbox, message: ServiceBusReceivedMessage, now: number) {
-    if (message.lockedUntilUtc === undefined || told.has(inbox.entity)) return
-    const lock = message.lockedUntilUtc.getTime() - now
-    if (lock <= 0 || lock >= lease * 0.8) return
-    told.add(inbox.entity)
-    yield* Effect.logWarning(
-      `Service Bus queue "${inbox.entity}" locks messages for about ${Math.round(lock / 1_000)} s, less than the lease ` +
-        `of ${Math.round(lease / 1_000)} s: hints of running jobs may come again. Set its LockDuration to the lease or more`
-    )
-  })
+  /** The queue's LockDuration, as far as the clocks agree: what was asked for is not up to us. */
+  const lockOf = ({ lockedUntilUtc }: ServiceBusReceivedMessage, now: number): number | undefined => {
+    const lock = lockedUntilUtc === undefined ? lease : Math.max(SHORTEST_LOCK, lockedUntilUtc.getTime() - now)
+    return lock < lease ? lock : undefined
+  }
 
   const accept = Effect.fnUntraced(function* (inbox: Inbox, message: ServiceBusReceivedMessage, now: number) {
     const item: Held = { inbox, message, since: now, touched: now, warned: false, unsure: false }
     held.set(message.lockToken!, item)
     const hint = HintMessage.decode(Buffer.isBuffer(message.body) ? message.body.toString() : String(message.body))
     if (hint !== undefined) {
-      yield* checkLock(inbox, message, now)
-      return { hint, receipt: message.lockToken!, deliveryCount: Settlement.deliveriesOf(item) }
+      const receipt = message.lockToken!
+      return { hint, receipt, deliveryCount: Settlement.deliveriesOf(item), lease: lockOf(message, now) }
     }
     const outcome = yield* settlement.bury(item)
     yield* Effect.logWarning(
