@@ -68,7 +68,7 @@ describe("README", () => {
     assert.deepStrictEqual(errors, [])
   })
 
-  it("its first example runs", { timeout: 60_000 }, async (test) => {
+  it("its first example runs", { timeout: 120_000 }, async (test) => {
     const { code, stderr, stdout } = await run(test, [join(folder, "src/block0.ts")])
     assert.strictEqual(stderr, "")
     assert.strictEqual(stdout, "sent as <1@ada@example.com>\n")

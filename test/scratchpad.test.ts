@@ -23,7 +23,8 @@ const promised = (source: string): ReadonlyArray<string> => {
 /** Lines of these may be missing: states that an onlooker can be too late for. */
 const maybe: Readonly<Record<string, ReadonlyArray<string>>> = { "05-await.ts": ["queued", "processing"] }
 
-describe("scratchpad", () => {
+// An embedded Postgres starts in seconds, and in a minute where others use the processor
+describe("scratchpad", { timeout: 120_000 }, () => {
   it.concurrent.for(examples.filter((name) => !name.endsWith(".test.ts")))(
     "%s prints what it says",
     async (name, test) => {
