@@ -1,0 +1,18 @@
+/**
+ * What may be shown of a value somebody wrote into a setting. A value of a setting that is a secret never is; and what looks
+ * like a connection string is not either, whatever setting it was written into by mistake.
+ */
+
+const maxShown = 60
+
+/** A scheme, `key=value;`, or credentials before a host. */
+const looksSecret = /:\/\/|=[^;]*;|;[^=]*=|:[^@]*@|password|secret|accesskey|signature/i
+
+/** True for text that may hold a password. */
+export const isSuspicious = (text: string): boolean => looksSecret.test(text)
+
+/** The value for a message: quoted and short, or a word instead of it. */
+export const shown = (text: string, isSecret: boolean): string => {
+  if (isSecret || isSuspicious(text)) return "(hidden)"
+  return JSON.stringify(text.length > maxShown ? `${text.slice(0, maxShown)}…` : text)
+}
