@@ -25,7 +25,7 @@ export const createControl = (n: Names): ReadonlyArray<string> => [
   `create index ${n.local("audit_target")} on ${n.audit} (target, id)`,
   `alter table ${n.workers}
   add column memory bigint not null default 0,
-  add column event_loop_delay real not null default 0,
+  add column event_loop_delay double precision not null default 0,
   add column told text,
   add constraint ${n.local("workers_told")} check (told in ('drain', 'stop'))`,
   // By the name of a worker, so that it holds for whoever has that name next. An empty queue: every pool

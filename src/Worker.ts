@@ -34,6 +34,7 @@ import * as Claims from "./worker/Claims.ts"
 import * as Heartbeat from "./worker/Heartbeat.ts"
 import * as HintedClaims from "./worker/HintedClaims.ts"
 import * as LeaseKeeper from "./worker/LeaseKeeper.ts"
+import * as Orders from "./worker/Orders.ts"
 import * as Pool from "./worker/Pool.ts"
 import * as ProgressLoop from "./worker/ProgressLoop.ts"
 import * as Settler from "./worker/Settler.ts"
@@ -47,7 +48,10 @@ export type HandlersOf<Jobs extends Any> = Jobs extends { readonly _tag: infer T
   : never
 
 export interface Options {
-  /** For people. Default: host and process id. */
+  /**
+   * For people, and what a concurrency set by `Admin.setConcurrency` belongs to: name workers whose setting should survive a
+   * restart, all replicas alike. Default: host and process id.
+   */
   readonly name?: string
   /**
    * Jobs run at once: a number for all queues together, or one per queue. A queue without a number of its own gets 10; a
@@ -99,6 +103,15 @@ export interface Options {
 export const Defaults: Context.Reference<Options> = Context.Reference<Options>("polyqueue/Worker/Defaults", {
   defaultValue: () => ({})
 })
+
+/**
+ * Run once when a worker has stopped because somebody told it to (`Admin.stopWorker`), not when its layer is released.
+ * Default: nothing, the process goes on. A process that is nothing but a worker can end itself here.
+ */
+export const OnStopped: Context.Reference<Effect.Effect<void>> = Context.Reference<Effect.Effect<void>>(
+  "polyqueue/Worker/OnStopped",
+  { defaultValue: () => Effect.void }
+)
 
 const defaultConcurrency = 10
 const defaultBrokerLease = 300_000
@@ -234,7 +247,13 @@ const start = Effect.fnUntraced(function* (
   const slots = yield* Slots.make(worker, pools, progress)
   const leases = yield* LeaseKeeper.make(worker, slots)
   yield* Settler.make(worker, slots)
-  const heartbeat = yield* Heartbeat.make(worker, slots)
+  const onStopped = yield* OnStopped
+  const stop: Effect.Effect<void> = yield* Effect.cached(Effect.suspend(() => drain(worker, slots, leases, heartbeat)))
+  const heartbeat: Heartbeat.Heartbeat = yield* Heartbeat.make(
+    worker,
+    slots,
+    Orders.make(slots, Effect.andThen(stop, onStopped))
+  )
   const hinted = broker.capabilities.carriesHints
     ? yield* Effect.forEach(pools, (pool) => HintedClaims.make(worker, slots, leases, pool))
     : []
@@ -256,7 +275,7 @@ const start = Effect.fnUntraced(function* (
     worker.supervisor
   )
   // Finalisers run in reverse: the claim loops (forked below) stop first, then this drains, then the other loops stop
-  yield* Effect.addFinalizer(() => drain(worker, slots, leases, heartbeat))
+  yield* Effect.addFinalizer(() => stop)
   for (const claims of hinted) yield* claims.start(reaper)
   if (!broker.capabilities.carriesHints) yield* Claims.make(worker, slots, leases)
 })
@@ -270,7 +289,7 @@ const drain = (
   const empty = Effect.suspend(() => (slots.held.size === 0 ? Effect.void : slots.quiet.wait))
   const steps = Effect.gen(function* () {
     slots.close()
-    yield* heartbeat.drain
+    yield* heartbeat.now
     yield* Effect.timeoutOption(empty, Duration.millis(timings.shutdownGrace))
     for (const held of slots.held.values()) slots.interrupt(held, "shutdown")
     // An interrupted handler has its grace, its settle some round trips

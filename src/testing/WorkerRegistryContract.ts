@@ -6,7 +6,7 @@ import { assert, layer as testLayer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
-import type { WorkerInfo, WorkerRegistryDriver } from "../registry/WorkerRegistryDriver.ts"
+import type { WorkerInfo, WorkerOrder, WorkerRegistryDriver } from "../registry/WorkerRegistryDriver.ts"
 
 /** The registry that the suite tries. It must know no workers when the suite starts. */
 export class RegistryUnderTest extends Context.Service<
@@ -41,6 +41,9 @@ const THRESHOLD = 60_000
 /** More time than a case needs on a slow machine. */
 const SLACK = 10_000
 
+/** Who does it, for one call. */
+const by = () => ({ by: { who: "ada" }, operation: globalThis.crypto.randomUUID() })
+
 const contractCase = (
   name: string,
   run: (steps: Steps) => Generator<Effect.Effect<unknown, unknown>, void, never>
@@ -63,6 +66,8 @@ const contractCase = (
         running: [],
         runningCount: 0,
         status: "running",
+        memory: 123_456_789,
+        eventLoopDelay: 1.1,
         ...override
       }),
       status: (id) => Effect.map(driver.list, (workers) => workers.find((worker) => worker.id === id)?.status)
@@ -85,14 +90,14 @@ export const cases: ReadonlyArray<ContractCase> = [
     const [row, ...others] = yield* driver.list
     assert.deepStrictEqual(others, [])
     const { heartbeatAt, startedAt, ...rest } = row!
-    assert.deepStrictEqual(rest, first)
+    assert.deepStrictEqual(rest, { ...first, told: undefined })
     assert.strictEqual(startedAt, heartbeatAt)
     yield* advance(30_000)
     const second: WorkerInfo = { ...first, running: [], runningCount: 0, jobTypes: ["SendEmail"], status: "draining" }
     yield* driver.heartbeat(second)
     const [after] = yield* driver.list
     const { heartbeatAt: beatAt, startedAt: sameStart, ...now } = after!
-    assert.deepStrictEqual(now, second)
+    assert.deepStrictEqual(now, { ...second, told: undefined })
     assert.strictEqual(sameStart, startedAt, "a beat is no start")
     assert.isTrue(beatAt - heartbeatAt >= 30_000 && beatAt - heartbeatAt < 30_000 + SLACK)
   }),
@@ -195,7 +200,125 @@ export const cases: ReadonlyArray<ContractCase> = [
         "a worker that is not known to be dead stays, however long it was silent"
       )
     }
-  )
+  ),
+
+  contractCase(
+    "a live worker hears with its next beat what it is told, and that a drain was taken back",
+    function* ({ driver, info }) {
+      const [worker, other] = [info(), info()]
+      assert.deepStrictEqual(yield* driver.heartbeat(worker), { told: undefined, concurrency: [] })
+      yield* driver.heartbeat(other)
+      const tell = (order: WorkerOrder | undefined) => driver.tell({ id: worker.id, order, ...by() })
+      assert.deepStrictEqual(yield* tell("drain"), { status: "running", told: undefined })
+      const row = Effect.map(driver.list, (workers) => workers.find(({ id }) => id === worker.id))
+      assert.strictEqual((yield* row)?.told, "drain", "before it has heard it")
+      assert.strictEqual((yield* driver.heartbeat({ ...worker, status: "draining" })).told, "drain")
+      assert.strictEqual((yield* driver.heartbeat(other)).told, undefined)
+      assert.deepStrictEqual(yield* tell(undefined), { status: "draining", told: "drain" })
+      assert.strictEqual((yield* driver.heartbeat(worker)).told, undefined)
+      yield* tell("stop")
+      assert.strictEqual((yield* driver.heartbeat(worker)).told, "stop")
+    }
+  ),
+
+  contractCase(
+    "tell MUST tell and log nothing when the worker has stopped or died, or was told to stop",
+    function* ({ advance, driver, info }) {
+      const [stopped, dead, stopping] = [info(), info(), info()]
+      for (const one of [stopped, dead, stopping]) yield* driver.heartbeat(one)
+      yield* driver.stop(stopped.id)
+      yield* driver.tell({ id: stopping.id, order: "stop", ...by() })
+      const attempt = (id: string) => driver.tell({ id, order: "drain", ...by() })
+      assert.deepStrictEqual(yield* attempt(stopped.id), { status: "stopped", told: undefined })
+      assert.deepStrictEqual(yield* attempt(stopping.id), { status: "running", told: "stop" })
+      yield* advance(2 * THRESHOLD)
+      yield* driver.heartbeat(stopping)
+      yield* driver.reapStale(THRESHOLD)
+      assert.deepStrictEqual(yield* attempt(dead.id), { status: "dead", told: undefined })
+      assert.isUndefined(yield* attempt("a stranger"))
+      const told = (yield* driver.list).map(({ id, told }) => [id, told])
+      assert.sameDeepMembers(told, [
+        [stopped.id, undefined],
+        [dead.id, undefined],
+        [stopping.id, "stop"]
+      ])
+      for (const id of [stopped.id, dead.id]) {
+        assert.deepStrictEqual(yield* driver.audit({ target: id, limit: 10 }), [])
+      }
+      assert.lengthOf(yield* driver.audit({ target: stopping.id, limit: 10 }), 1)
+      assert.strictEqual((yield* driver.heartbeat(dead)).told, undefined)
+    }
+  ),
+
+  contractCase(
+    "setConcurrency is heard by every worker of the name, MUST outlive them, and can be taken back",
+    function* ({ advance, driver, info }) {
+      const name = `name-${globalThis.crypto.randomUUID()}`
+      const set = (concurrency: number | undefined, queue?: string) =>
+        driver.setConcurrency({ name, queue, concurrency, ...by() })
+      yield* set(5)
+      yield* set(7, "mail")
+      yield* set(2, "mail")
+      yield* set(0, "a")
+      const expected = [
+        { queue: undefined, concurrency: 5 },
+        { queue: "a", concurrency: 0 },
+        { queue: "mail", concurrency: 2 }
+      ]
+      const worker = info({ name })
+      assert.deepStrictEqual((yield* driver.heartbeat(worker)).concurrency, expected)
+      yield* driver.stop(worker.id)
+      yield* advance(THRESHOLD)
+      yield* driver.prune(0)
+      assert.deepStrictEqual((yield* driver.heartbeat(info({ name }))).concurrency, expected)
+      assert.deepStrictEqual((yield* driver.heartbeat(info({ name: `${name}-other` }))).concurrency, [])
+      assert.deepStrictEqual(
+        yield* driver.concurrency,
+        expected.map((setting) => ({ name, ...setting }))
+      )
+      for (const wrong of [-1, 10_001]) {
+        assert.strictEqual((yield* Effect.flip(set(wrong))).reason, "Refused")
+      }
+      for (const queue of [undefined, "a", "mail"]) yield* set(undefined, queue)
+      assert.deepStrictEqual((yield* driver.heartbeat(info({ name }))).concurrency, [])
+      assert.deepStrictEqual(yield* driver.concurrency, [])
+    }
+  ),
+
+  contractCase("tell and setConcurrency MUST write their audit rows with what they do", function* ({ driver, info }) {
+    const worker = info({ name: `name-${globalThis.crypto.randomUUID()}` })
+    yield* driver.heartbeat(worker)
+    const { operation } = by()
+    const shared = { by: { who: "ada", reason: "a test" }, operation }
+    yield* driver.tell({ id: worker.id, order: "drain", ...shared })
+    yield* driver.tell({ id: worker.id, order: undefined, ...shared })
+    yield* driver.tell({ id: worker.id, order: "stop", ...shared })
+    yield* driver.setConcurrency({ name: worker.name, queue: undefined, concurrency: 5, ...shared })
+    yield* driver.setConcurrency({ name: worker.name, queue: "mail", concurrency: 7, ...shared })
+    yield* driver.setConcurrency({ name: worker.name, queue: undefined, concurrency: undefined, ...shared })
+    yield* driver.setConcurrency({ name: worker.name, queue: "mail", concurrency: undefined, ...shared })
+    const log = (yield* driver.audit({ operation, limit: 10 })).toReversed()
+    const state = { name: worker.name, status: "running" }
+    assert.deepStrictEqual(
+      log.map(({ action, after, before, target }) => [action, target, before, after]),
+      [
+        ["drainWorker", worker.id, state, { ...state, told: "drain" }],
+        ["resumeWorker", worker.id, { ...state, told: "drain" }, state],
+        ["stopWorker", worker.id, state, { ...state, told: "stop" }],
+        ["setConcurrency", worker.name, undefined, { concurrency: 5 }],
+        ["setConcurrency", worker.name, undefined, { concurrency: 7, queue: "mail" }],
+        ["setConcurrency", worker.name, { concurrency: 5 }, undefined],
+        ["setConcurrency", worker.name, { concurrency: 7, queue: "mail" }, undefined]
+      ]
+    )
+    for (const { kind, reason, who } of log) assert.deepStrictEqual([kind, who, reason], ["worker", "ada", "a test"])
+    const other = info()
+    yield* driver.heartbeat(other)
+    const nobody = { who: "" }
+    const refused = yield* Effect.flip(driver.tell({ id: other.id, order: "drain", by: nobody, operation }))
+    assert.strictEqual(refused.reason, "Refused")
+    assert.strictEqual((yield* driver.heartbeat(other)).told, undefined, "what cannot be logged is not done")
+  })
 ]
 
 /**

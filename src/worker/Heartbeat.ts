@@ -1,32 +1,41 @@
-/** Says every few seconds that this worker is alive and what it runs; says goodbye at the end. */
+/**
+ * Says every few seconds that this worker is alive, what it runs and how its process is doing, and hears what it is told;
+ * says goodbye at the end. Whoever took it for dead finds it alive at its next beat.
+ */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { hostname } from "node:os"
 import { pid } from "node:process"
+import type { StoreError } from "../JobError.ts"
 import type { WorkerInfo } from "../registry/WorkerRegistryDriver.ts"
 import { version } from "../version.ts"
+import type { Orders } from "./Orders.ts"
+import * as ProcessHealth from "./ProcessHealth.ts"
 import type { Slots } from "./Slots.ts"
 import type { WorkerContext } from "./WorkerContext.ts"
 
 const maxReported = 100
 
 export interface Heartbeat {
-  /** Beats now; from then on as `draining`. */
-  readonly drain: Effect.Effect<void>
-  /** Says goodbye. */
+  /** Beats now, whatever the time. */
+  readonly now: Effect.Effect<void>
+  /** Says goodbye, and beats no more. */
   readonly stop: Effect.Effect<void>
 }
 
 export const make = Effect.fnUntraced(function* (
   worker: WorkerContext,
-  slots: Slots
+  slots: Slots,
+  orders: Orders
 ): Effect.fn.Return<Heartbeat, never, Scope.Scope> {
   const { metrics, name, registry, timings } = worker
-  let status: WorkerInfo["status"] = "running"
+  const readHealth = yield* ProcessHealth.make
+  let stopped = false
+  const statusNow = (): WorkerInfo["status"] => (slots.isOpen() ? "running" : "draining")
   const count = (event: "started" | "heartbeat" | "stopped") => {
     if (metrics.enabled) metrics.record({ _tag: "Worker", event, name })
   }
-  const beat = Effect.suspend(() => {
+  const say = (status: WorkerInfo["status"]) => {
     const running: Array<string> = []
     for (const held of slots.held.values()) {
       if (running.length === maxReported) break
@@ -43,23 +52,31 @@ export const make = Effect.fnUntraced(function* (
       slots: slots.pools.reduce((n, pool) => n + pool.slots, 0),
       running,
       runningCount: slots.runningCount(),
-      status
+      status,
+      ...readHealth()
     })
-  }).pipe(Effect.tap(() => Effect.sync(() => count("heartbeat"))))
+  }
+  const beat: Effect.Effect<void, StoreError> = Effect.gen(function* () {
+    if (stopped) return
+    const status = statusNow()
+    const heard = yield* say(status)
+    count("heartbeat")
+    yield* orders.obey(heard)
+    // What it was told shows at once
+    if (status !== statusNow()) yield* beat
+  })
 
   // A registry that does not answer costs information, not the worker
   yield* Effect.ignore(beat, { log: "Warn" })
   count("started")
   yield* worker.supervisor.every("heartbeat", timings.heartbeatEvery, beat)
   return {
-    drain: Effect.andThen(
-      Effect.sync(() => {
-        status = "draining"
-      }),
-      Effect.ignore(beat)
-    ),
+    now: Effect.ignore(beat),
     stop: Effect.andThen(
-      Effect.sync(() => count("stopped")),
+      Effect.sync(() => {
+        stopped = true
+        count("stopped")
+      }),
       Effect.ignore(registry.stop(worker.id), { log: "Warn" })
     )
   }

@@ -16,7 +16,12 @@ const maxClaim = 500
 export class Pool {
   readonly ranges: ClaimPool["ranges"]
   readonly queues: ReadonlyArray<string>
-  readonly slots: number
+  /** What the code says. */
+  readonly configured: number
+  /** Jobs run at once: what the code says, or what people said since. */
+  slots: number
+  /** Whether jobs may be claimed for it now. */
+  isOpen = true
   running = 0
   /** Raised when a slot of this pool became free. */
   readonly roomy = Signal.make()
@@ -30,6 +35,7 @@ export class Pool {
   constructor(queues: ReadonlyArray<string>, types: ReadonlyArray<string>, slots: number) {
     this.queues = queues
     this.ranges = queues.flatMap((queue) => types.map((type) => ({ queue, type })))
+    this.configured = slots
     this.slots = slots
   }
 
@@ -41,8 +47,9 @@ export class Pool {
     return this.slots - this.running
   }
 
-  /** How many to ask for now; 0 while enough are in store. */
+  /** How many to ask for now; 0 while enough are in store, or none may be claimed. */
   get wanted(): number {
+    if (!this.isOpen) return 0
     const prefetch = Math.min(maxPrefetch, Math.floor((this.slots * prefetchHorizon) / Math.max(this.averageRun, 0.01)))
     const wanted = this.free + prefetch - this.buffered
     return this.buffered > prefetch / 2 || wanted <= 0 ? 0 : Math.min(maxClaim, wanted)

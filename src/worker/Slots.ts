@@ -50,7 +50,15 @@ export interface Slots {
   readonly release: (held: Held, ending: Ending) => void
   /** Asks a held job to stop. One that has not started is settled at once. */
   readonly interrupt: (held: Held, reason: Interruption) => void
-  /** Gives back what has not started, and starts nothing any more. */
+  /** Whether jobs may be claimed: neither draining nor closed. */
+  readonly isOpen: () => boolean
+  /** Gives back what has not started, and claims nothing until `reopen`. */
+  readonly drain: () => void
+  /** Takes a `drain` back. */
+  readonly reopen: () => void
+  /** Changes how many jobs of a pool run at once. What runs goes on; what there is no slot for is given back. */
+  readonly resize: (pool: Pool, slots: number) => void
+  /** As `drain`, for good. */
   readonly close: () => void
   readonly runningCount: () => number
 }
@@ -74,6 +82,7 @@ export const make = Effect.fnUntraced(function* (
   const background = Effect.runForkWith(yield* Effect.context<never>())
   let due: Array<{ readonly held: Held; readonly settlement: Settlement }> = []
   let closed = false
+  let draining = false
   let accepted = () => {}
   let suspectsHeld = 0
 
@@ -140,7 +149,7 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const start = (pool: Pool) => {
-    while (!closed && pool.running < pool.slots) {
+    while (!closed && !draining && pool.running < pool.slots) {
       const one = pool.shift()
       if (one === undefined) return
       one.phase = "running"
@@ -183,6 +192,15 @@ export const make = Effect.fnUntraced(function* (
     if (one.phase === "running") settleFailure(one, Cause.interrupt())
   }
 
+  const giveBack = (pool: Pool) => {
+    for (const one of pool.takeAll()) interrupt(one, "shutdown")
+  }
+
+  const shut = (pool: Pool) => {
+    pool.isOpen = false
+    giveBack(pool)
+  }
+
   return {
     pools,
     held,
@@ -190,13 +208,14 @@ export const make = Effect.fnUntraced(function* (
     settleable,
     quiet,
     room: (pools) =>
-      closed
+      closed || draining
         ? []
         : pools.flatMap((pool) => {
             const limit = pool.wanted
             return limit > 0 ? [{ pool, ranges: pool.ranges, limit }] : []
           }),
-    suspects: () => (suspectsHeld === 0 && pools.every((pool) => pool.free > 0 && pool.buffered === 0) ? 1 : 0),
+    suspects: () =>
+      suspectsHeld === 0 && pools.every((pool) => pool.slots === 0 || (pool.free > 0 && pool.buffered === 0)) ? 1 : 0,
     accept: (jobs, sentAt, released) => {
       for (const job of jobs) {
         const handler = worker.handlers.get(job.type)
@@ -220,7 +239,7 @@ export const make = Effect.fnUntraced(function* (
           suspectsHeld++
           pool.pushFirst(one)
         } else pool.push(one)
-        if (closed) interrupt(one, "shutdown")
+        if (closed || draining || pool.slots === 0) interrupt(one, "shutdown")
       }
       if (jobs.length > 0) accepted()
       for (const pool of pools) start(pool)
@@ -240,9 +259,32 @@ export const make = Effect.fnUntraced(function* (
     },
     release,
     interrupt,
+    isOpen: () => !closed && !draining,
+    drain: () => {
+      draining = true
+      for (const pool of pools) shut(pool)
+    },
+    reopen: () => {
+      draining = false
+      if (closed) return
+      for (const pool of pools) {
+        pool.isOpen = true
+        pool.roomy.notify()
+      }
+      roomy.notify()
+    },
+    resize: (pool, slots) => {
+      const fewer = slots < pool.slots
+      pool.slots = slots
+      // The next claim brings as many as there is room for
+      if (fewer) giveBack(pool)
+      else start(pool)
+      pool.roomy.notify()
+      roomy.notify()
+    },
     close: () => {
       closed = true
-      for (const pool of pools) for (const one of pool.takeAll()) interrupt(one, "shutdown")
+      for (const pool of pools) shut(pool)
     },
     runningCount: () => pools.reduce((n, pool) => n + pool.running, 0)
   }
