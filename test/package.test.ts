@@ -84,7 +84,7 @@ describe("the package", () => {
 
   it("names no subpath that this test does not know", async () => {
     const { exports } = JSON.parse(await readFile(join(root, "package.json"), "utf8"))
-    assert.sameMembers(Object.keys(exports), [...free, "./testing/contracts", "./package.json"])
+    assert.sameMembers(Object.keys(exports), [...free, "./cli", "./testing/contracts", "./package.json"])
   })
 
   it("is clean for publint", async () => {
@@ -116,6 +116,23 @@ describe("the package", () => {
       assert.include(message, `npm install ${peer}`)
     }
   )
+
+  it("brings the program polyqueue, which says what it needs besides", async () => {
+    const alone = await project("program-alone", [])
+    const program = join("node_modules", "polyqueue", "dist", "src", "bin.js")
+    const failure = await run(process.execPath, [program, "--version"], { cwd: alone }).then(
+      () => assert.fail("it ran without @effect/platform-node"),
+      (error: { readonly code: number; readonly stderr: string }) => error
+    )
+    assert.strictEqual(failure.code, 1)
+    assert.strictEqual(
+      failure.stderr,
+      "polyqueue: the program needs @effect/platform-node: npm install @effect/platform-node\n"
+    )
+    const folder = await project("program", ["@effect/platform-node"])
+    const { stdout } = await run(process.execPath, [program, "--version"], { cwd: folder })
+    assert.match(stdout, /^polyqueue \d+\.\d+\.\d+\n$/)
+  }, 60_000)
 
   it("type-checks in a strict project that checks its libraries", async () => {
     const folder = await project("types", ["@types/node", "undici-types"])

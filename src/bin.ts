@@ -1,0 +1,15 @@
+#!/usr/bin/env node
+/** The program `polyqueue`. Loads what it needs only here, so that a missing peer is said in one line. */
+import { version } from "./version.ts"
+
+try {
+  const NodeRuntime = await import("@effect/platform-node/NodeRuntime")
+  const PolyqueueCli = await import("./cli/index.ts")
+  NodeRuntime.runMain(PolyqueueCli.run({ version }))
+} catch (error) {
+  const missing =
+    error instanceof Error ? /Cannot find package '(@effect\/[a-z-]+|effect)'/.exec(error.message)?.[1] : undefined
+  if (missing === undefined) throw error
+  process.stderr.write(`polyqueue: the program needs ${missing}: npm install ${missing}\n`)
+  process.exitCode = 1
+}

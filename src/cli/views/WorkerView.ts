@@ -1,0 +1,39 @@
+/** Workers as the CLI shows them. */
+import type { WorkerRecord } from "../../registry/WorkerRegistryDriver.ts"
+import * as Output from "../Output.ts"
+import * as Spans from "../Spans.ts"
+import { ofStatus, type Style } from "../Style.ts"
+import type { Column } from "../Table.ts"
+
+/** The columns of a list of workers at the store's `now`. */
+export const columns =
+  (now: number) =>
+  (style: Style): ReadonlyArray<Column<WorkerRecord>> => [
+    { title: "ID", cell: (worker) => worker.id },
+    { title: "NAME", cell: (worker) => worker.name, flexible: true },
+    { title: "STATUS", cell: (worker) => worker.status, paint: (worker) => ofStatus(style, worker.status) },
+    { title: "RUNNING", cell: (worker) => `${worker.runningCount}/${worker.slots}`, align: "right" },
+    { title: "HEARTBEAT", cell: (worker) => Spans.ago(Math.min(worker.heartbeatAt, now), now) },
+    { title: "UP", cell: (worker) => Spans.show(Math.max(0, worker.heartbeatAt - worker.startedAt)), align: "right" },
+    { title: "HOST", cell: (worker) => `${worker.host}/${worker.pid}`, flexible: true },
+    { title: "VERSION", cell: (worker) => worker.version },
+    { title: "QUEUES", cell: (worker) => worker.queues.join(","), flexible: true },
+    { title: "TYPES", cell: (worker) => worker.jobTypes.join(","), flexible: true }
+  ]
+
+/** A worker as JSON. */
+export const toJson = (worker: WorkerRecord) => ({
+  id: worker.id,
+  name: worker.name,
+  status: worker.status,
+  host: worker.host,
+  pid: worker.pid,
+  version: worker.version,
+  queues: worker.queues,
+  jobTypes: worker.jobTypes,
+  slots: worker.slots,
+  runningCount: worker.runningCount,
+  running: worker.running,
+  startedAt: Output.instant(worker.startedAt),
+  heartbeatAt: Output.instant(worker.heartbeatAt)
+})
