@@ -307,15 +307,17 @@ export class Polyqueue extends Context.Service<Polyqueue, PolyqueueService>()("p
   )
 
   /**
-   * Postgres inside this process (PGlite) and the in-process broker: nothing to install. Without `dataDir` it is lost with
-   * the process; with one it survives a restart, and one process at a time may use the folder.
+   * Postgres inside this process (PGlite): nothing to install. Without `dataDir` it is lost with the process; with one it
+   * survives a restart, and one process at a time may use the folder. `broker` defaults to the in-process one.
    */
-  static layerEmbedded(options?: {
+  static layerEmbedded<E = never>(options?: {
     readonly dataDir?: string
-  }): Layer.Layer<Polyqueue | Ports | SqlClient, StoreError> {
+    readonly broker?: Layer.Layer<Broker, E, SqlClient>
+  }): Layer.Layer<Polyqueue | Ports | SqlClient, StoreError | E> {
+    const broker: Layer.Layer<Broker, E, SqlClient> = options?.broker ?? Broker.layerMemory
     return Polyqueue.layerPostgres.pipe(
-      Layer.provideMerge(Broker.layerMemory),
-      Layer.provideMerge(Pglite.layer(options ?? {}))
+      Layer.provideMerge(broker),
+      Layer.provideMerge(Pglite.layer(options?.dataDir === undefined ? {} : { dataDir: options.dataDir }))
     )
   }
 }
