@@ -2,7 +2,15 @@
  * Why a job is not running, and when it could: the claim's own view of it, and the workers that could take it, as
  * reasons in the order in which they must go away.
  */
-import type { Status } from "../store/JobStoreDriver.ts"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import type { JobStore } from "../JobStore.ts"
+import type { WorkerRecord } from "../registry/WorkerRegistryDriver.ts"
+import type { AttemptOutcome, ClaimView, Pause, Status } from "../store/JobStoreDriver.ts"
+import type { WorkerRegistry } from "../WorkerRegistry.ts"
+import type { AdminService } from "./AdminService.ts"
+import { isLive } from "./Controls.ts"
+import { existing } from "./Listing.ts"
 
 /** One reason. `message` is a sentence for people; `until` is when it ends by itself, if that is known. */
 export type Reason = { readonly message: string; readonly until: number | undefined } & (
@@ -46,3 +54,174 @@ export interface Explanation {
   /** The earliest moment at which it could start, if nothing else happens; undefined: not by itself. `now` when it could now. */
   readonly earliest: number | undefined
 }
+
+const iso = (instant: number): string => DateTime.formatIso(DateTime.makeUnsafe(Math.round(instant)))
+
+/** What the last attempt says of a wait. Without one, it was enqueued with a delay. */
+const because: Partial<Record<AttemptOutcome, "retry" | "crash" | "snooze">> = {
+  failed: "retry",
+  timedOut: "retry",
+  crashed: "crash",
+  snoozed: "snooze"
+}
+
+const waits = {
+  delay: "it was enqueued for then",
+  retry: "it failed and is tried again then",
+  crash: "it crashed its worker and is tried again then",
+  snooze: "its handler asked to be run again then"
+}
+
+const notDue = (view: ClaimView, last: AttemptOutcome | undefined): Reason => {
+  const why = (last === undefined ? undefined : because[last]) ?? "delay"
+  const until = view.job.runAt
+  return { _tag: "NotDue", because: why, until, message: `not due until ${iso(until)}: ${waits[why]}` }
+}
+
+const paused = ({ queue, reason, since, type, until }: Pause): Reason => {
+  const what =
+    type === undefined
+      ? queue === undefined
+        ? "everything"
+        : `queue ${queue}`
+      : `type ${type}${queue === undefined ? "" : ` in queue ${queue}`}`
+  const end = until === undefined ? "until somebody resumes it" : `until ${iso(until)}`
+  const why = reason === undefined ? "" : `: ${reason}`
+  return { _tag: "Paused", queue, type, since, reason, until, message: `${what} is paused ${end}${why}` }
+}
+
+/** Why no worker takes it now, as far as their last heartbeats tell. */
+const heldByWorkers = ({ job, suspect }: ClaimView, workers: ReadonlyArray<WorkerRecord>): ReadonlyArray<Reason> => {
+  const handling = workers.filter(
+    (worker) => isLive(worker) && worker.jobTypes.includes(job.type) && worker.queues.includes(job.queue)
+  )
+  const able = handling.filter(({ status }) => status === "running")
+  if (able.length === 0) {
+    const draining = handling.length
+    const message =
+      draining === 0
+        ? `no live worker has a handler for ${job.type} and works on queue ${job.queue}`
+        : `the workers that could run ${job.type} in queue ${job.queue} (${draining}) are draining`
+    return [{ _tag: "NoWorker", draining, until: undefined, message }]
+  }
+  const slots = able.reduce((n, worker) => n + worker.slots, 0)
+  const running = able.reduce((n, worker) => n + worker.runningCount, 0)
+  const busy: ReadonlyArray<Reason> = able.every((worker) => worker.runningCount >= worker.slots)
+    ? [
+        {
+          _tag: "SlotsBusy",
+          workers: able.length,
+          slots,
+          running,
+          until: undefined,
+          message: `all ${slots} slots of the ${able.length} workers that could run it are busy`
+        }
+      ]
+    : []
+  const alone: ReadonlyArray<Reason> = suspect
+    ? [
+        {
+          _tag: "Suspect",
+          crashes: job.crashes,
+          maxCrashes: job.maxCrashes,
+          until: undefined,
+          message: `it crashed its worker before (${job.crashes} crashes): it waits for a worker with a free slot that runs no other such job`
+        }
+      ]
+    : []
+  return [...busy, ...alone]
+}
+
+/** Of a queued job: all that holds it, or that nothing does. */
+const queued = (
+  view: ClaimView,
+  workers: ReadonlyArray<WorkerRecord>,
+  last: AttemptOutcome | undefined
+): ReadonlyArray<Reason> => {
+  const reasons = [
+    ...(view.waiting ? [notDue(view, last)] : []),
+    ...view.pauses.map(paused),
+    ...heldByWorkers(view, workers)
+  ]
+  if (reasons.length > 0) return reasons
+  const able = workers.filter(
+    ({ jobTypes, queues, status }) =>
+      status === "running" && jobTypes.includes(view.job.type) && queues.includes(view.job.queue)
+  )
+  const message = "nothing holds it: a worker with a free slot takes it at its next look"
+  return [{ _tag: "Ready", workers: able.length, until: undefined, message }]
+}
+
+/** Of a job that is being run: by whom, or by nobody any more. */
+const processing = ({ expired, job }: ClaimView, workers: ReadonlyArray<WorkerRecord>): Reason => {
+  const worker = job.worker ?? ""
+  const workerName = workers.find(({ id }) => id === worker)?.name
+  const who = workerName === undefined ? `worker ${worker}` : `worker ${workerName} (${worker})`
+  const lease = job.leaseExpiresAt === undefined ? "" : iso(job.leaseExpiresAt)
+  if (expired) {
+    const message = `${who} ran it and stopped renewing its lease, which ended at ${lease}: maintenance queues it again`
+    return { _tag: "Abandoned", worker, workerName, until: undefined, message }
+  }
+  const cancelRequested = job.cancelRequestedAt !== undefined
+  const cancel = cancelRequested ? "; cancel was requested, and reaches the handler with the next renewal" : ""
+  return {
+    _tag: "Running",
+    worker,
+    workerName,
+    since: job.startedAt ?? 0,
+    cancelRequested,
+    until: undefined,
+    message: `${who} runs it, attempt ${job.attempt}, under a lease until ${lease}, renewed while it runs${cancel}`
+  }
+}
+
+const endings: Record<Status, string> = {
+  succeeded: "it succeeded",
+  failed: "it failed for good",
+  cancelled: "it was cancelled",
+  queued: "it is queued",
+  processing: "it is running"
+}
+
+const ended = ({ job }: ClaimView): Reason => {
+  const code = job.error?.code
+  const why = job.status === "failed" && job.error !== undefined ? ` (${job.error.code})` : ""
+  const at = job.finishedAt ?? 0
+  const message = `${endings[job.status]} at ${iso(at)}${why}: requeue it to run it again`
+  return { _tag: "Ended", status: job.status, at, code, until: undefined, message }
+}
+
+/** When it could start at the earliest. What ends at an unknown time, but by itself, counts as now. */
+const earliestOf = ({ now }: ClaimView, reasons: ReadonlyArray<Reason>): number | undefined => {
+  let earliest = now
+  for (const { _tag, until } of reasons) {
+    if (_tag === "Ended" || _tag === "Running" || _tag === "NoWorker") return undefined
+    if (_tag === "Paused" && until === undefined) return undefined
+    earliest = Math.max(earliest, until ?? now)
+  }
+  return earliest
+}
+
+/** `Admin.explain`. */
+export const make =
+  (store: JobStore["Service"], registry: WorkerRegistry["Service"]): AdminService["explain"] =>
+  (id) =>
+    Effect.gen(function* () {
+      const view = yield* existing(id, store.view)
+      const workers = yield* registry.list
+      const { job, now } = view
+      const last = view.waiting ? (yield* store.attempts(job.id)).at(-1)?.outcome : undefined
+      const reasons =
+        job.status === "queued"
+          ? queued(view, workers, last)
+          : [job.status === "processing" ? processing(view, workers) : ended(view)]
+      return {
+        id: job.id,
+        type: job.type,
+        queue: job.queue,
+        status: job.status,
+        now,
+        reasons,
+        earliest: earliestOf(view, reasons)
+      }
+    })

@@ -31,6 +31,8 @@ export interface JobFilter {
   readonly staleProgress?: number | undefined
   /** Running, and past its timeout, whatever the timeout does. */
   readonly timedOut?: boolean | undefined
+  /** Somebody asked for its end, and it still runs (or was cancelled). */
+  readonly cancelRequested?: boolean | undefined
 }
 
 /** A job in a list: without payload, result, metadata and progress, and of its error only what people read. */

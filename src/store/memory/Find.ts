@@ -24,7 +24,8 @@ export const matches = (row: JobRow, now: number, filter: JobFilter): boolean =>
     (filter.newerThan === undefined || row.enqueuedAt > now - filter.newerThan) &&
     (filter.endedFor === undefined || (row.finishedAt !== undefined && row.finishedAt <= now - filter.endedFor)) &&
     (filter.staleProgress === undefined || (running && sign <= now - filter.staleProgress)) &&
-    is(filter.timedOut, timedOut)
+    is(filter.timedOut, timedOut) &&
+    is(filter.cancelRequested, row.cancelRequestedAt !== undefined)
   )
 }
 

@@ -54,5 +54,8 @@ export const conditions = (filter: JobFilter, clock: DatabaseClock, { bind }: Bi
     const late = `j.status = 'processing' and j.started_at + j.timeout * interval '1 millisecond' <= ${clock.now}`
     all.push(filter.timedOut ? late : `(${late}) is not true`)
   }
+  if (filter.cancelRequested !== undefined) {
+    all.push(`j.cancel_requested_at is ${filter.cancelRequested ? "not null" : "null"}`)
+  }
   return all.length === 0 ? "true" : all.join(" and ")
 }

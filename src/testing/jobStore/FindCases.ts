@@ -20,6 +20,7 @@ export const findCases = [
     const reported = yield* take(yield* insert({ timeout: 60_000_000 }))
     yield* driver.progress([{ ...reported, progress: "1" }])
     const fresh = reported.id
+    yield* driver.cancel([fresh])
     const cases: ReadonlyArray<readonly [JobFilter, ReadonlyArray<string>]> = [
       [{}, [old, other, lost, won, silent.id, fresh]],
       [{ ids: [old, won, uuid()] }, [old, won]],
@@ -40,6 +41,8 @@ export const findCases = [
       [{ staleProgress: 200_000 }, [silent.id]],
       [{ timedOut: true }, [silent.id]],
       [{ timedOut: false }, [old, other, lost, won, fresh]],
+      [{ cancelRequested: true }, [fresh]],
+      [{ cancelRequested: false }, [old, other, lost, won, silent.id]],
       [{ status: ["queued"], tag: "b", olderThan: 2_000_000 }, [old]]
     ]
     for (const [filter, expected] of cases) {
