@@ -91,3 +91,10 @@ export const tableNames: Effect.Effect<TableNames, CliFailure> = Effect.flatMap(
   Deployment,
   (deployment) => deployment.tableNames
 )
+
+/** Running jobs without a sign of progress for this many milliseconds are stale: a setting, where there are settings. */
+export const staleProgress: Effect.Effect<number, CliFailure> = Effect.flatMap(Deployment, (deployment) =>
+  deployment.operator === undefined
+    ? Effect.map(deployment.connection, ({ settings }) => settings.staleProgressThreshold * 1_000)
+    : Effect.succeed(variables.staleProgressThreshold.default * 1_000)
+)

@@ -31,11 +31,13 @@ export const server: Check = ({ read }) =>
     }
   )
 
-const advice: Readonly<Record<string, string>> = {
-  fsync: "a crash of the machine can destroy the database: set fsync = on and reload",
-  full_page_writes: "a crash of the machine can tear pages: set full_page_writes = on and reload",
-  synchronous_commit:
-    "a crash of the server loses jobs whose enqueue was confirmed: set synchronous_commit to on for this role or server"
+const switches: Readonly<Record<string, readonly [consequence: string, fix: string]>> = {
+  fsync: ["a crash of the machine can destroy the database", "set fsync = on and reload"],
+  full_page_writes: ["a crash of the machine can tear pages", "set full_page_writes = on and reload"],
+  synchronous_commit: [
+    "a crash of the server loses jobs whose enqueue was confirmed",
+    "set synchronous_commit = on for this role, database or server"
+  ]
 }
 
 /** Whether what was confirmed survives a crash: settings of the server and of this role, and kind of tables. */
@@ -43,7 +45,7 @@ export const durability: Check = ({ names, read }) =>
   Effect.gen(function* () {
     const settings = yield* read(
       `select name, current_setting(name) from unnest($1::text[]) as t(name) where current_setting(name) = 'off'`,
-      [Object.keys(advice)]
+      [Object.keys(switches)]
     )
     const unlogged = yield* read(
       `select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -52,7 +54,10 @@ export const durability: Check = ({ names, read }) =>
       [names.schema, `${names.prefix}_`]
     )
     const findings = [
-      ...settings.map(([name]) => problem("durability", `${String(name)} is off`, advice[String(name)])),
+      ...settings.map(([name]) => {
+        const [consequence, fix] = switches[String(name)] ?? []
+        return problem("durability", `${String(name)} is off: ${consequence}`, fix)
+      }),
       ...unlogged.map(([name]) =>
         problem(
           "durability",

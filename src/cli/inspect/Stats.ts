@@ -5,6 +5,8 @@ import { Admin } from "../../Admin.ts"
 import type { QueueRecord } from "../../admin/AdminService.ts"
 import type { WorkerRecord } from "../../registry/WorkerRegistryDriver.ts"
 import type { Pause } from "../../store/JobStoreDriver.ts"
+import { JobStore } from "../../JobStore.ts"
+import * as Deployment from "../Deployment.ts"
 import { StoreNow } from "../Operator.ts"
 import * as Output from "../Output.ts"
 import * as Spans from "../Spans.ts"
@@ -20,24 +22,24 @@ export interface Stats {
   readonly pauses: ReadonlyArray<Pause>
   readonly timedOut: number
   readonly staleProgress: number
+  /** Running jobs without a sign of progress for this long are counted as stale. */
+  readonly staleAfter: number
 }
-
-/** Running jobs without a sign of progress for this long are counted as stale: the original's threshold. */
-const staleAfter = 120_000
 
 const read = Effect.gen(function* () {
   const admin = yield* Admin
   const storeNow = yield* StoreNow
-  const countRunning = (where: Parameters<typeof admin.preview>[1]) =>
-    Effect.map(admin.preview("fail", where), (preview) => preview.count)
+  const store = yield* JobStore
+  const staleAfter = yield* Deployment.staleProgress
   return yield* Effect.all(
     {
       now: storeNow,
       queues: admin.queues,
       workers: admin.workers,
       pauses: admin.pauses,
-      timedOut: countRunning({ where: { status: "processing", timedOut: true } }),
-      staleProgress: countRunning({ where: { status: "processing", staleProgress: staleAfter } })
+      timedOut: store.count({ status: ["processing"], timedOut: true }),
+      staleProgress: store.count({ status: ["processing"], staleProgress: staleAfter }),
+      staleAfter: Effect.succeed(staleAfter)
     },
     { concurrency: "unbounded" }
   )
@@ -82,7 +84,9 @@ const pairs = (stats: Stats) => (style: Style) => {
   const { jobs, workers } = toJson(stats)
   const notes = [
     stats.timedOut > 0 ? `${Spans.count(stats.timedOut)} past their timeout` : "",
-    stats.staleProgress > 0 ? `${Spans.count(stats.staleProgress)} without progress for ${Spans.show(staleAfter)}` : ""
+    stats.staleProgress > 0
+      ? `${Spans.count(stats.staleProgress)} without progress for ${Spans.show(stats.staleAfter)}`
+      : ""
   ].filter((part) => part !== "")
   const oldest = jobs.oldestAge === null ? "" : `, the oldest for ${Spans.show(jobs.oldestAge)}`
   const fleet = statuses.flatMap((status) => (workers[status] > 0 ? [`${workers[status]} ${status}`] : []))
