@@ -30,6 +30,7 @@ import { EnqueueError, type JobNotFound, JobStopped, StoreError, type Verdict } 
 import { JobId } from "./JobId.ts"
 import * as JobPolicy from "./JobPolicy.ts"
 import { type Draft, Polyqueue } from "./Polyqueue.ts"
+import { messageOf } from "./store/ErrorText.ts"
 import type { JobRecord, Status } from "./store/JobStoreDriver.ts"
 
 /** UUID of a job, made by the client. `Job.id("…")` reads one from a string. */
@@ -290,7 +291,7 @@ export const make = <
         )
       ),
       Effect.catchDefect((defect) =>
-        Effect.fail(invalid(jobId, "InvalidPayload", `${tag}: payload cannot be read: ${String(defect)}`))
+        Effect.fail(invalid(jobId, "InvalidPayload", `${tag}: payload cannot be read: ${messageOf(defect)}`))
       )
     )
     const key = own?.idempotencyKey ?? definition.idempotencyKey?.(payload.value)

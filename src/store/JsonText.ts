@@ -3,6 +3,7 @@
  * cycles, too deep, too large. (NaN and other values that are not JSON were refused by the schema's JSON codec.)
  */
 import * as Result from "effect/Result"
+import { messageOf } from "./ErrorText.ts"
 
 /** Nesting that is refused: far below what any Postgres can parse (PGlite never answers at 8,000), far above what anyone means. */
 const maxDepth = 1_000
@@ -41,7 +42,7 @@ export const encode = (value: unknown, maxBytes: number): Result.Result<string, 
   try {
     text = JSON.stringify(value) ?? "null"
   } catch (cause) {
-    return refuse("NotJson", cause instanceof Error ? cause.message.split("\n")[0]! : "it cannot be written as JSON")
+    return refuse("NotJson", messageOf(cause).split("\n")[0]!)
   }
   if (text.length * 3 > maxBytes) {
     const bytes = Buffer.byteLength(text)

@@ -11,6 +11,7 @@ import * as TraceContext from "../client/TraceContext.ts"
 import { RetryAfter, Snooze, type StopReason, TerminalError } from "../JobError.ts"
 import * as JobPolicy from "../JobPolicy.ts"
 import type { Settlement, StoredError } from "../store/JobStoreDriver.ts"
+import { messageOf, stackOf } from "../store/ErrorText.ts"
 import * as JsonText from "../store/JsonText.ts"
 import { type Held, leaseOf } from "./Held.ts"
 
@@ -44,7 +45,7 @@ const encodeResult = (held: Held, value: unknown, maxBytes: number): Effect.Effe
   return held.definition.encodeSuccess(value).pipe(
     Effect.mapError((error) => invalid(error.message)),
     // A cycle or a nesting too deep breaks the encoder itself
-    Effect.catchDefect((defect) => Effect.fail(invalid(String(defect)))),
+    Effect.catchDefect((defect) => Effect.fail(invalid(messageOf(defect)))),
     Effect.flatMap((json) => {
       const text = JsonText.encode(json, maxBytes)
       return Result.isSuccess(text) ? Effect.succeed(text.success) : Effect.fail(invalid(text.failure.message))
@@ -52,8 +53,29 @@ const encodeResult = (held: Held, value: unknown, maxBytes: number): Effect.Effe
   )
 }
 
-/** The settlement of an attempt that did not succeed. */
-export const settlementOf = Effect.fnUntraced(function* (
+/**
+ * The settlement of an attempt that did not succeed. Whatever it failed with and whatever its policy does, it counts: an
+ * attempt that could not be judged and was given back would come again, and again, without end.
+ */
+export const settlementOf = (
+  held: Held,
+  cause: Cause.Cause<unknown>,
+  defaults: JobPolicy.Defaults
+): Effect.Effect<Settlement> =>
+  Effect.catchDefect(judge(held, cause, defaults), (defect) =>
+    Effect.map(JobPolicy.delayFromList(defaults.retryDelays, held.job.failures + 1), (delay): Settlement => ({
+      ...leaseOf(held),
+      _tag: "Failed",
+      error: {
+        code: "defect",
+        message: JsonText.sanitize(`what it failed with cannot be judged: ${messageOf(defect)}`, maxMessage),
+        stack: JsonText.sanitize(stackOf(cause), maxStack)
+      },
+      retryIn: held.job.failures + 1 < held.job.maxAttempts ? delay : undefined
+    }))
+  )
+
+const judge = Effect.fnUntraced(function* (
   held: Held,
   cause: Cause.Cause<unknown>,
   defaults: JobPolicy.Defaults
@@ -62,7 +84,7 @@ export const settlementOf = Effect.fnUntraced(function* (
   const lease = leaseOf(held)
   const failures = job.failures + 1
   const hasBudget = failures < job.maxAttempts
-  const stack = () => JsonText.sanitize(Cause.pretty(cause), maxStack)
+  const stack = () => JsonText.sanitize(stackOf(cause), maxStack)
 
   const policyDelay =
     definition.schedule === undefined
@@ -101,7 +123,7 @@ export const settlementOf = Effect.fnUntraced(function* (
   }
   if (failure !== undefined) {
     const error = failure.error
-    if (error instanceof TerminalError) return giveUp("terminal", error.message)
+    if (error instanceof TerminalError) return giveUp("terminal", messageOf(error))
     if (error instanceof Misfit) return giveUp(error.reason, error.message)
     if (error instanceof RetryAfter) {
       return failed("retryAfter", error.message, hasBudget ? millis(error.delay) : undefined)
@@ -146,9 +168,3 @@ const typedFailure = Effect.fnUntraced(function* (
 })
 
 const millis = (delay: Duration.Input): number => Math.max(0, Duration.toMillis(delay))
-
-const messageOf = (error: unknown): string => {
-  if (error instanceof Error) return error.message === "" ? error.name : error.message
-  if (typeof error === "object" && error !== null && "_tag" in error) return String(error._tag)
-  return String(error)
-}

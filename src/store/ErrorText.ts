@@ -1,0 +1,45 @@
+/**
+ * Text from whatever a handler failed with, to be stored and shown. It never throws: what a handler fails or dies with may
+ * be a proxy, an object without a prototype, an error whose getters throw, or one whose causes go on for ever.
+ */
+import * as Cause from "effect/Cause"
+
+/** Causes of causes that are written out; rendering more takes time that grows with the square of their number. */
+const maxCauses = 32
+
+const orNothing = (read: () => unknown): string | undefined => {
+  try {
+    const text = read()
+    return typeof text === "string" ? text : undefined
+  } catch {
+    // It will not be read: whoever asked has something else to say
+    return undefined
+  }
+}
+
+const own = (error: unknown): unknown => {
+  if (error instanceof Error) return error.message === "" ? error.name : error.message
+  if (typeof error === "object" && error !== null && "_tag" in error) return String(error._tag)
+  return undefined
+}
+
+/** The message of an error, the tag of a tagged value, else the value as text. */
+export const messageOf = (error: unknown): string =>
+  orNothing(() => own(error)) ?? orNothing(() => String(error)) ?? "a value that cannot be written as text"
+
+const isDeep = (error: unknown): boolean => {
+  let one = error
+  for (let depth = 0; depth < maxCauses; depth++) {
+    if (!(one instanceof Error) || one.cause === undefined) return false
+    one = one.cause
+  }
+  return true
+}
+
+/** The cause as `Cause.pretty` renders it; where that is not possible, its messages, one per line. */
+export const stackOf = (cause: Cause.Cause<unknown>): string => {
+  const errors = cause.reasons.flatMap((reason) =>
+    Cause.isFailReason(reason) ? [reason.error] : Cause.isDieReason(reason) ? [reason.defect] : []
+  )
+  return orNothing(() => (errors.some(isDeep) ? undefined : Cause.pretty(cause))) ?? errors.map(messageOf).join("\n")
+}
