@@ -15,6 +15,7 @@ import * as Result from "effect/Result"
 import { BeginTransaction, SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { createJobs } from "../migrations/0001_create_jobs.ts"
+import { createStats } from "../migrations/0002_create_stats.ts"
 import { createControl } from "../migrations/0003_create_control.ts"
 import { StoreError } from "./JobError.ts"
 import { fromSqlError } from "./store/postgres/Failure.ts"
@@ -34,6 +35,7 @@ interface Migration {
 /** In order. One that the tables do not have is applied, also when a later one was. */
 const migrations: ReadonlyArray<Migration> = [
   { version: 1, name: "create_jobs", compatibleWith: 1, statements: createJobs },
+  { version: 2, name: "create_stats", compatibleWith: 1, statements: createStats },
   { version: 3, name: "create_control", compatibleWith: 1, statements: createControl }
 ]
 

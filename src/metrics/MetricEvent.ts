@@ -1,7 +1,7 @@
 /**
  * What can be counted. One event per transition, or per batch where only the number matters. Durations are milliseconds.
  */
-import type { AttemptOutcome } from "../store/JobStoreDriver.ts"
+import type { AttemptOutcome, FleetStats } from "../store/JobStoreDriver.ts"
 
 export type MetricEvent =
   | {
@@ -13,7 +13,7 @@ export type MetricEvent =
     }
   /** An attempt started; `waited` counts from when the job became due. */
   | { readonly _tag: "Started"; readonly queue: string; readonly type: string; readonly waited: number }
-  /** An attempt ended and that is committed. `final`: so did the job. */
+  /** An attempt ended and that is committed. `final`: so did the job; otherwise it is queued again by now. */
   | {
       readonly _tag: "Ended"
       readonly queue: string
@@ -21,6 +21,8 @@ export type MetricEvent =
       readonly outcome: AttemptOutcome
       readonly final: boolean
       readonly ran: number
+      /** Which attempt of its job it was, from 1. */
+      readonly attempt: number
     }
   /** An owner found that it is not the owner any more. */
   | { readonly _tag: "LeaseLost"; readonly queue: string; readonly type: string }
@@ -34,5 +36,19 @@ export type MetricEvent =
     }
   | { readonly _tag: "HintsPublished"; readonly broker: string; readonly count: number; readonly failed: number }
   | { readonly _tag: "Worker"; readonly event: "started" | "heartbeat" | "stopped" | "died"; readonly name: string }
+  /** All queues, as the fleet counted them last: the same on every worker, so aggregate it with `max`, never with `sum`. */
+  | { readonly _tag: "Fleet"; readonly stats: FleetStats }
+  /** One worker and its process, every few seconds. */
+  | {
+      readonly _tag: "WorkerState"
+      readonly name: string
+      readonly slots: number
+      readonly running: number
+      readonly draining: boolean
+      /** How late the event loop was since the last event of this kind, 99th percentile. */
+      readonly eventLoopDelay: number
+      /** Resident memory of the process in bytes. */
+      readonly memory: number
+    }
   /** A background loop failed and will be tried again. */
   | { readonly _tag: "LoopFailed"; readonly loop: string }

@@ -7,8 +7,10 @@
 import type * as Effect from "effect/Effect"
 import type { StopReason, StoreError } from "../JobError.ts"
 import type { ControlDriver } from "./ControlDriver.ts"
+import type { FleetDriver } from "./FleetDriver.ts"
 
 export type * from "./ControlDriver.ts"
+export type * from "./FleetDriver.ts"
 
 // --- models ---
 
@@ -302,7 +304,7 @@ export interface QueueStats {
 // --- the driver contract ---
 
 /** What an implementation of the store fills. Every operation is one atomic transition per job. */
-export interface JobStoreDriver extends ControlDriver {
+export interface JobStoreDriver extends ControlDriver, FleetDriver {
   /** True when the calling fiber is inside an open transaction of the store's database. */
   readonly inTransaction: Effect.Effect<boolean>
   /** Runs `effect` once the caller's outermost transaction has committed (at once when there is none). MUST drop it on rollback. */

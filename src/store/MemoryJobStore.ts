@@ -15,6 +15,7 @@ import { refusedBy } from "./memory/AuditLog.ts"
 import { claim, claimHinted, nextDue } from "./memory/Claim.ts"
 import { enqueue, refused } from "./memory/Enqueue.ts"
 import { count, find, view } from "./memory/Find.ts"
+import { fleetStats } from "./memory/FleetStats.ts"
 import { cancel, ended, get, list, requeue, stats } from "./memory/Inspect.ts"
 import { JobTable } from "./memory/JobTable.ts"
 import { abandon, progress, refusal, renew, settle } from "./memory/Settle.ts"
@@ -64,6 +65,7 @@ export const make: Effect.Effect<JobStoreDriver> = Effect.sync((): JobStoreDrive
     reapTimeouts: (options) => step((now, random) => reapTimeouts(table, now, random, options)),
     takeHints: (options) => step((now) => takeHints(table, now, options)),
     prune: (retention, limit) => step((now) => prune(table, now, retention, limit)),
+    fleetStats: ({ staleAfter }) => step((now) => fleetStats(table, now, staleAfter)),
     find: (request) => step((now) => find(table, now, request)),
     count: (filter) => step((now) => count(table, now, filter)),
     act: (request) => unlessRefused(request.action, request.by, () => step((now) => act(table, now, request))),

@@ -17,6 +17,7 @@ import * as ClaimHinted from "./postgres/ClaimHinted.ts"
 import { type DatabaseClock, shifted, system } from "./postgres/DatabaseClock.ts"
 import * as Enqueue from "./postgres/Enqueue.ts"
 import * as Find from "./postgres/Find.ts"
+import * as FleetStats from "./postgres/FleetStats.ts"
 import * as Inspect from "./postgres/Inspect.ts"
 import { make as makeNames, type Names, type NamesOptions } from "./postgres/Names.ts"
 import * as NextDue from "./postgres/NextDue.ts"
@@ -61,6 +62,7 @@ const makeWith = (options: NamesOptions, clockOf: (names: Names) => DatabaseCloc
       reapTimeouts: ReapTimeouts.make(db),
       takeHints: TakeHints.make(db),
       prune: Prune.make(db),
+      fleetStats: FleetStats.make(db),
       find: Find.makeFind(db),
       count: Find.makeCount(db),
       act: Act.make(db),

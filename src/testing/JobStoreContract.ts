@@ -11,6 +11,7 @@ import { actCases } from "./jobStore/ActCases.ts"
 import { claimCases } from "./jobStore/ClaimCases.ts"
 import { controlCases } from "./jobStore/ControlCases.ts"
 import { enqueueCases } from "./jobStore/EnqueueCases.ts"
+import { fleetCases } from "./jobStore/FleetCases.ts"
 import { findCases } from "./jobStore/FindCases.ts"
 import { hintCases } from "./jobStore/HintCases.ts"
 import { inspectCases } from "./jobStore/InspectCases.ts"
@@ -44,7 +45,8 @@ export const cases: ReadonlyArray<ContractCase> = [
   ...inspectCases,
   ...findCases,
   ...actCases,
-  ...pauseCases
+  ...pauseCases,
+  ...fleetCases
 ]
 
 /**

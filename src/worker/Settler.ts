@@ -42,7 +42,8 @@ export const make = Effect.fnUntraced(function* (
         type: job.type,
         outcome: outcomeOf(due.settlement),
         final,
-        ran
+        ran,
+        attempt: job.attempt
       })
     }
     slots.release(due.held, ending)

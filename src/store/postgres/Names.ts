@@ -23,6 +23,7 @@ export interface Names {
   readonly queues: string
   readonly audit: string
   readonly concurrency: string
+  readonly stats: string
   readonly migrations: string
   /** The name of an index or constraint, quoted; Postgres keeps it in the schema of its table. */
   readonly local: (name: string) => string
@@ -62,6 +63,7 @@ export const make = (options: NamesOptions = {}): Result.Result<Names, StoreErro
     queues: table("queues"),
     audit: table("audit"),
     concurrency: table("concurrency"),
+    stats: table("stats"),
     migrations: table("migrations"),
     local: (name) => `"${prefix}_${name}"`,
     table
