@@ -7,11 +7,12 @@ import * as CliOutput from "effect/cli/CliOutput"
 
 /**
  * Control characters (C0, DEL, C1, so ESC and the 8-bit CSI too), lone surrogates, line and paragraph separators, format
- * characters (bidi overrides and isolates, zero-width spaces, tags) and the fillers that look like nothing. The two joiners
+ * characters (bidi overrides and isolates, tags) and all that is drawn as nothing. The two joiners and the variation selectors
  * stay: scripts and emoji need them.
  */
-const unsafe = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u{115f}\u{1160}\u{3164}\u{ffa0}]|(?![\u{200c}\u{200d}])\p{Cf}/gu
-const unsafeInJson = /(?!\n)[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u{115f}\u{1160}\u{3164}\u{ffa0}]|(?![\u{200c}\u{200d}])\p{Cf}/gu
+const unsafe =
+  /(?![\u{200c}\u{200d}\u{fe00}-\u{fe0f}])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu
+const unsafeInJson = new RegExp(`(?!\\n)${unsafe.source}`, unsafe.flags)
 
 const short: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" }
 

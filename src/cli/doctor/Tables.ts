@@ -24,16 +24,21 @@ const version: Check = ({ fix, names, sql }) =>
     return [{ check: "version", verdict: "fixed", message: `${message}: migrated to ${to}` }]
   })
 
-const quoted = (pattern: RegExp, text: string): ReadonlyArray<string> =>
-  Array.from(text.matchAll(pattern), ([, name]) => name ?? "")
-
-/** The names of indexes and constraints that the migrations make. */
+/** The indexes and constraints that the migrations leave: what is made, less what a later one drops. */
 const expected = (names: Names) => {
   const text = Result.getOrThrow(Migrations.statements({ schema: names.schema, prefix: names.prefix }))
-  return {
-    indexes: quoted(/create (?:unique )?index (?:if not exists )?"([^"]+)"/g, text),
-    constraints: quoted(/constraint "([^"]+)"/g, text)
+  const left = { index: new Set<string>(), constraint: new Set<string>() }
+  const spoken =
+    /create (?:unique )?index (?:if not exists )?"(?<index>[^"]+)"|drop index (?:if exists )?(?:"[^"]+"\.)?"(?<gone>[^"]+)"|(?<drop>drop )?constraint (?:if exists )?"(?<constraint>[^"]+)"/g
+  for (const { groups = {} } of text.matchAll(spoken)) {
+    if (groups["index"] !== undefined) left.index.add(groups["index"])
+    else if (groups["gone"] !== undefined) left.index.delete(groups["gone"])
+    else if (groups["constraint"] !== undefined) {
+      if (groups["drop"] === undefined) left.constraint.add(groups["constraint"])
+      else left.constraint.delete(groups["constraint"])
+    }
   }
+  return { indexes: [...left.index], constraints: [...left.constraint] }
 }
 
 const whole: Check = ({ names, read }) =>
