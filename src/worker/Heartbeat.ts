@@ -10,7 +10,7 @@ import type { StoreError } from "../JobError.ts"
 import type { WorkerInfo } from "../registry/WorkerRegistryDriver.ts"
 import { version } from "../version.ts"
 import type { Orders } from "./Orders.ts"
-import * as ProcessHealth from "./ProcessHealth.ts"
+import { ProcessHealth } from "./ProcessHealth.ts"
 import type { Slots } from "./Slots.ts"
 import type { WorkerContext } from "./WorkerContext.ts"
 
@@ -29,13 +29,17 @@ export const make = Effect.fnUntraced(function* (
   orders: Orders
 ): Effect.fn.Return<Heartbeat, never, Scope.Scope> {
   const { metrics, name, registry, timings } = worker
-  const readHealth = yield* ProcessHealth.make
+  const readHealth = yield* yield* ProcessHealth
   let stopped = false
-  const statusNow = (): WorkerInfo["status"] => (slots.isOpen() ? "running" : "draining")
+  /** What an order can change. */
+  const stateNow = () => ({
+    status: slots.isOpen() ? ("running" as const) : ("draining" as const),
+    slots: slots.pools.reduce((n, pool) => n + pool.slots, 0)
+  })
   const count = (event: "started" | "heartbeat" | "stopped") => {
     if (metrics.enabled) metrics.record({ _tag: "Worker", event, name })
   }
-  const say = (status: WorkerInfo["status"]) => {
+  const say = (state: Pick<WorkerInfo, "status" | "slots">) => {
     const running: Array<string> = []
     for (const held of slots.held.values()) {
       if (running.length === maxReported) break
@@ -49,21 +53,21 @@ export const make = Effect.fnUntraced(function* (
       version,
       queues: Array.from(new Set(slots.pools.flatMap((pool) => pool.queues))),
       jobTypes: Array.from(worker.handlers.keys()),
-      slots: slots.pools.reduce((n, pool) => n + pool.slots, 0),
       running,
       runningCount: slots.runningCount(),
-      status,
+      ...state,
       ...readHealth()
     })
   }
   const beat: Effect.Effect<void, StoreError> = Effect.gen(function* () {
     if (stopped) return
-    const status = statusNow()
-    const heard = yield* say(status)
+    const state = stateNow()
+    const heard = yield* say(state)
     count("heartbeat")
     yield* orders.obey(heard)
     // What it was told shows at once
-    if (status !== statusNow()) yield* beat
+    const after = stateNow()
+    if (after.slots !== state.slots || after.status !== state.status) yield* beat
   })
 
   // A registry that does not answer costs information, not the worker

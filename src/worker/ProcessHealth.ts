@@ -1,4 +1,5 @@
 /** How the process of a worker is doing: what it reports of itself besides its jobs. */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { monitorEventLoopDelay } from "node:perf_hooks"
@@ -11,12 +12,15 @@ const resolution = 20
 export interface Reading {
   /** Resident memory in bytes. */
   readonly memory: number
-  /** How late the event loop was since the last reading, in ms: the 99th percentile. */
+  /** How late the event loop was at worst since the last reading, in ms. */
   readonly eventLoopDelay: number
 }
 
-/** Starts to watch; stops with the scope. Keeps no process alive. */
-export const make: Effect.Effect<() => Reading, never, Scope.Scope> = Effect.map(
+/** Starts to watch; stops with the scope. */
+export type Watch = Effect.Effect<() => Reading, never, Scope.Scope>
+
+/** Watches this process. Does not keep it alive. */
+const watchThisProcess: Watch = Effect.map(
   Effect.acquireRelease(
     Effect.sync(() => {
       const histogram = monitorEventLoopDelay({ resolution })
@@ -27,8 +31,13 @@ export const make: Effect.Effect<() => Reading, never, Scope.Scope> = Effect.map
   ),
   (histogram) => () => {
     // Nothing was counted when the loop has not turned since the last reading
-    const late = histogram.count === 0 ? 0 : Math.max(0, histogram.percentile(99) / 1e6 - resolution)
+    const late = histogram.count === 0 ? 0 : Math.max(0, histogram.max / 1e6 - resolution)
     histogram.reset()
     return { memory: memoryUsage.rss(), eventLoopDelay: Math.round(late * 10) / 10 }
   }
 )
+
+/** How it is watched: a simulated process, of which there are many in one, provides its own way. */
+export const ProcessHealth: Context.Reference<Watch> = Context.Reference<Watch>("polyqueue/worker/ProcessHealth", {
+  defaultValue: () => watchThisProcess
+})
