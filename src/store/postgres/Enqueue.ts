@@ -11,6 +11,8 @@ import { StoreError } from "../../JobError.ts"
 import type { EnqueueOutcome, NewJob } from "../JobStoreDriver.ts"
 import type { DatabaseClock } from "./DatabaseClock.ts"
 import { alikeParams, alikeStatement, areAlike, arrayText } from "./EnqueueAlike.ts"
+import * as Duplicates from "./Duplicates.ts"
+import type { Entry } from "./Duplicates.ts"
 import { fromSqlError } from "./Failure.ts"
 import type { Names } from "./Names.ts"
 import * as Params from "./Params.ts"
@@ -66,19 +68,6 @@ export const insertStatement = (names: Names, clock: DatabaseClock, logged: bool
   select count(*)::int, case when count(*) < (select cardinality($1::uuid[])) then array_agg(id::text) end from i`
 }
 
-/** `$1` ids, `$2` types, `$3` payloads: the jobs that exist, and whether they are the same. */
-const lookupStatement = (names: Names): string =>
-  `select j.id::text, t.n::int, j.type = t.type and j.payload = t.payload::jsonb
-  from unnest((select $1::uuid[]), (select $2::text[]), (select $3::text[])) with ordinality as t(id, type, payload, n)
-  join ${names.jobs} j on j.id = t.id`
-
-/** `$1` types, `$2` keys: who holds them. */
-const holderStatement = (names: Names): string =>
-  `select t.n::int, j.id::text
-  from unnest((select $1::text[]), (select $2::text[])) with ordinality as t(type, unique_key, n)
-  join ${names.jobs} j on j.type = t.type and j.unique_key = t.unique_key and j.unique_key is not null
-    and (not j.unique_live or j.status in ('queued', 'processing'))`
-
 const insertParams = (jobs: ReadonlyArray<NewJob>) => [
   Params.uuids(jobs.map((job) => job.id)),
   Params.floats(jobs.map((job) => job.runAt)),
@@ -100,13 +89,6 @@ const insertParams = (jobs: ReadonlyArray<NewJob>) => [
   Params.texts(jobs.map((job) => arrayText(job.tags))),
   Params.texts(jobs.map((job) => job.metadata))
 ]
-
-interface Entry {
-  readonly job: NewJob
-  readonly at: number
-  /** As Postgres writes it. */
-  readonly id: string
-}
 
 const byText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 const byId = (a: Entry, b: Entry): number => byText(a.id, b.id) || a.at - b.at
@@ -132,8 +114,7 @@ export const make = (db: Db) => {
   const insertFresh = insertStatement(db.names, db.clock, false)
   const insertLogged = insertStatement(db.names, db.clock, true)
   const insertAlike = alikeStatement(db.names, db.clock)
-  const lookup = lookupStatement(db.names)
-  const holder = holderStatement(db.names)
+  const explain = Duplicates.make(db.names)
 
   /** Inserts a group by one statement, and answers those that were not inserted. */
   const insert = (run: Run, text: string, group: ReadonlyArray<Entry>, outcomes: Array<EnqueueOutcome>) =>
@@ -146,33 +127,6 @@ export const make = (db: Db) => {
         return false
       })
     })
-
-  /** Finds what kept these from being inserted, and answers those for which nothing was found. */
-  const explain = Effect.fnUntraced(function* (
-    run: Run,
-    entries: ReadonlyArray<Entry>,
-    outcomes: Array<EnqueueOutcome>
-  ): Effect.fn.Return<ReadonlyArray<Entry>, StoreError> {
-    const known = yield* run("enqueue", lookup, [
-      Params.uuids(entries.map(({ id }) => id)),
-      Params.texts(entries.map(({ job }) => job.type)),
-      Params.texts(entries.map(({ job }) => job.payload))
-    ])
-    for (const [id, n, same] of known as ReadonlyArray<[string, number, boolean]>) {
-      outcomes[entries[n - 1]!.at] = same ? { _tag: "Duplicate", id } : { _tag: "IdConflict" }
-    }
-    const keyed = entries.filter(({ at, job }) => outcomes[at] === undefined && job.key !== undefined)
-    if (keyed.length > 0) {
-      const holders = yield* run("enqueue", holder, [
-        Params.texts(keyed.map(({ job }) => job.type)),
-        Params.texts(keyed.map(({ job }) => job.key))
-      ])
-      for (const [n, id] of holders as ReadonlyArray<[number, string]>) {
-        outcomes[keyed[n - 1]!.at] = { _tag: "Duplicate", id }
-      }
-    }
-    return entries.filter(({ at }) => outcomes[at] === undefined)
-  })
 
   /** Inserts all of them, on one client. Fails as a whole. */
   const insertAll = Effect.fnUntraced(function* (

@@ -33,7 +33,21 @@ export interface Names {
 
 const valid = /^[a-z_][a-z0-9_]{0,40}$/
 
-/** Validates and quotes. Fails with reason `Refused` on a name that is not plain lower case, digits and underscores. */
+/** An identifier, quoted. Fails with reason `Refused` when it is not plain lower case, digits and underscores. */
+export const quote = (what: string, name: string): Result.Result<string, StoreError> =>
+  valid.test(name)
+    ? Result.succeed(`"${name}"`)
+    : Result.fail(
+        new StoreError({
+          reason: "Refused",
+          operation: "names",
+          message:
+            `the ${what} ${JSON.stringify(name.slice(0, 100))} cannot be used: ` +
+            "take at most 41 lower-case letters, digits and underscores, not beginning with a digit"
+        })
+      )
+
+/** Validates and quotes. Fails as `quote` does. */
 export const make = (options: NamesOptions = {}): Result.Result<Names, StoreError> => {
   const schema = options.schema ?? "polyqueue"
   const prefix = options.prefix ?? "polyqueue"
@@ -41,17 +55,8 @@ export const make = (options: NamesOptions = {}): Result.Result<Names, StoreErro
     ["schema", schema],
     ["table prefix", prefix]
   ] as const) {
-    if (!valid.test(name)) {
-      return Result.fail(
-        new StoreError({
-          reason: "Refused",
-          operation: "names",
-          message:
-            `the ${what} ${JSON.stringify(name)} cannot be used: ` +
-            "take at most 41 lower-case letters, digits and underscores, not beginning with a digit"
-        })
-      )
-    }
+    const quoted = quote(what, name)
+    if (Result.isFailure(quoted)) return Result.fail(quoted.failure)
   }
   const table = (name: string) => `"${schema}"."${prefix}_${name}"`
   return Result.succeed({
