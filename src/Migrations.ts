@@ -22,6 +22,7 @@ import { fromSqlError } from "./store/postgres/Failure.ts"
 import { make as makeNames, type Names, type NamesOptions } from "./store/postgres/Names.ts"
 
 export type { NamesOptions } from "./store/postgres/Names.ts"
+export { type RolesOptions, statements as roles } from "./store/postgres/Roles.ts"
 
 interface Migration {
   /** The number in the name of its file. */
@@ -64,6 +65,9 @@ const createTable = (names: Names): ReadonlyArray<string> => [
   `comment on table ${names.migrations} is '${mark}'`
 ]
 
+/** Whatever the path of the session is: nobody else's functions and operators get into the tables. */
+const searchPath = "set local search_path = pg_catalog, pg_temp"
+
 const createSchema = (names: Names): string => `create schema if not exists "${names.schema}"`
 
 /** The statements that bring tables that have the `applied` migrations to this version, in order. */
@@ -82,6 +86,7 @@ export const statements = (
   Result.map(makeNames(options), (names) =>
     [
       "begin",
+      searchPath,
       ...((options.from ?? 0) === 0 ? [createSchema(names)] : []),
       ...pending(
         names,
@@ -160,7 +165,8 @@ export const migrate = (options: NamesOptions = {}): Effect.Effect<Migrated, Sto
     return yield* sql
       .withTransaction(
         Effect.gen(function* () {
-          // Ends with the transaction; everybody who starts at the same time waits here and then finds nothing to do
+          // Both end with the transaction; everybody who starts at the same time waits here and then finds nothing to do
+          yield* sql.unsafe(searchPath)
           yield* sql.unsafe("select pg_advisory_xact_lock(hashtextextended($1, 0))", [names.migrations])
           const found = yield* readVersion(sql, names)
           if (isUpToDate(found)) return { from: found.current, to: found.current }

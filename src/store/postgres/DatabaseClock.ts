@@ -12,13 +12,13 @@ export interface DatabaseClock {
   readonly moment: string
 }
 
-/** PostgreSQL's own. */
-export const system: DatabaseClock = { now: "now()", moment: "clock_timestamp()" }
+/** PostgreSQL's own, whatever a search path puts before it. */
+export const system: DatabaseClock = { now: "pg_catalog.now()", moment: "pg_catalog.clock_timestamp()" }
 
 /** For tests: PostgreSQL's own, shifted by the interval in the table of `shiftStatements`. */
 export const shifted = (names: Names): DatabaseClock => {
   const shift = `(select shift from ${names.table("clock")})`
-  return { now: `(now() + ${shift})`, moment: `(clock_timestamp() + ${shift})` }
+  return { now: `(${system.now} + ${shift})`, moment: `(${system.moment} + ${shift})` }
 }
 
 /** For tests: makes the table of the shift. */
@@ -32,4 +32,4 @@ export const advanceStatement = (names: Names): string =>
   `update ${names.table("clock")} set shift = shift + $1::float8 * interval '1 millisecond'`
 
 /** Epoch milliseconds of a `timestamptz` expression, as `float8`: decoded alike whatever the client is set up to do. */
-export const millis = (instant: string): string => `(date_part('epoch', ${instant}) * 1000)::float8`
+export const millis = (instant: string): string => `(pg_catalog.date_part('epoch', ${instant}) * 1000)::float8`

@@ -12,7 +12,7 @@ import type { Db } from "./Sessions.ts"
 
 const columns = `j.id::text, j.type, j.queue, j.status, j.priority::int, ${millis("j.run_at")}, j.attempt, j.failures,
   j.crashes, j.interruptions, j.snoozes, j.max_attempts, j.max_crashes, j.error->>'code', left(j.error->>'message', 500),
-  j.unique_key, array_to_json(j.tags)::text, j.timeout::float8, j.timeout_then,
+  j.unique_key, pg_catalog.array_to_json(j.tags)::text, j.timeout::float8, j.timeout_then,
   case when j.status = 'processing' then ${millis("j.started_at + j.timeout * interval '1 millisecond'")} end,
   ${millis("j.overran_at")}, j.lease_owner, ${millis("j.lease_expires_at")}, ${millis("j.progress_at")},
   ${millis("j.cancel_requested_at")}, ${millis("j.enqueued_at")}, ${millis("j.started_at")}, ${millis("j.finished_at")}`

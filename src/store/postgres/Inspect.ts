@@ -22,7 +22,7 @@ import type { Db } from "./Sessions.ts"
 /** Of the alias `j`, for `toRecord`. */
 export const recordColumns = `j.id::text, j.type, j.queue, j.status, j.priority::int, ${millis("j.run_at")}, j.attempt, j.failures,
   j.crashes, j.interruptions, j.snoozes, j.max_attempts, j.max_crashes, j.payload::text, j.result::text, j.error::text,
-  j.unique_key, array_to_json(j.tags)::text, j.metadata::text, j.timeout::float8, j.timeout_then,
+  j.unique_key, pg_catalog.array_to_json(j.tags)::text, j.metadata::text, j.timeout::float8, j.timeout_then,
   case when j.status = 'processing' then ${millis("j.started_at + j.timeout * interval '1 millisecond'")} end,
   ${millis("j.overran_at")}, j.lease_owner, ${millis("j.lease_expires_at")}, j.progress::text, ${millis("j.progress_at")},
   ${millis("j.cancel_requested_at")}, ${millis("j.publish_at")}, j.fence::float8, ${millis("j.enqueued_at")},

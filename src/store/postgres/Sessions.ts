@@ -44,6 +44,8 @@ const settings = {
   statement_timeout: "10s",
   lock_timeout: "5s",
   idle_in_transaction_session_timeout: "10s",
+  // Nobody else's functions and operators: tables are always named with their schema
+  search_path: "pg_catalog",
   plan_cache_mode: "force_generic_plan",
   jit: "off",
   // The statements are written for these plans; statistics of a table that was empty a moment ago say otherwise
