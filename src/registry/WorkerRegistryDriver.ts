@@ -29,7 +29,7 @@ export interface WorkerInfo {
   readonly status: "running" | "draining"
   /** Resident memory of its process, in bytes. */
   readonly memory: number
-  /** How late its event loop was since the last beat: the 99th percentile, in ms. */
+  /** How late its event loop was at worst since the last beat, in ms: what blocks it holds up every job and lease. */
   readonly eventLoopDelay: number
 }
 

@@ -10,7 +10,7 @@ import type { StoreError } from "../JobError.ts"
 import type { WorkerInfo } from "../registry/WorkerRegistryDriver.ts"
 import { version } from "../version.ts"
 import type { Orders } from "./Orders.ts"
-import { ProcessHealth } from "./ProcessHealth.ts"
+import * as ProcessHealth from "./ProcessHealth.ts"
 import type { Slots } from "./Slots.ts"
 import type { WorkerContext } from "./WorkerContext.ts"
 
@@ -29,7 +29,7 @@ export const make = Effect.fnUntraced(function* (
   orders: Orders
 ): Effect.fn.Return<Heartbeat, never, Scope.Scope> {
   const { metrics, name, registry, timings } = worker
-  const readHealth = yield* yield* ProcessHealth
+  const readHealth = yield* ProcessHealth.make
   let stopped = false
   /** What an order can change. */
   const stateNow = () => ({

@@ -41,3 +41,6 @@ const watchThisProcess: Watch = Effect.map(
 export const ProcessHealth: Context.Reference<Watch> = Context.Reference<Watch>("polyqueue/worker/ProcessHealth", {
   defaultValue: () => watchThisProcess
 })
+
+/** Starts to watch, in the way of this process. */
+export const make: Watch = Effect.flatMap(ProcessHealth, (watch) => watch)

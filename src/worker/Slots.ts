@@ -235,11 +235,11 @@ export const make = Effect.fnUntraced(function* (
           onReleased: released?.(job)
         }
         held.set(keyOf(job), one)
-        if (job.suspect) {
-          suspectsHeld++
-          pool.pushFirst(one)
-        } else pool.push(one)
+        if (job.suspect) suspectsHeld++
+        // Never into the store of a pool that starts nothing: there it would stand in the way of later claims
         if (closed || draining || pool.slots === 0) interrupt(one, "shutdown")
+        else if (job.suspect) pool.pushFirst(one)
+        else pool.push(one)
       }
       if (jobs.length > 0) accepted()
       for (const pool of pools) start(pool)
