@@ -95,10 +95,11 @@ export const make = Effect.fnUntraced(function* (
   const release = (one: Held, ending: Ending) => {
     if (!held.delete(keyOf(one.job))) return
     one.phase = "ended"
-    if (closed && held.size === 0) quiet.notify()
     if (one.job.suspect) suspectsHeld--
     one.onReleased?.(ending)
     if (one.job.suspect) roomy.notify()
+    // Last: whoever waits for it goes on at once
+    if (closed && held.size === 0) quiet.notify()
   }
 
   const freeSlot = (pool: Pool) => {
