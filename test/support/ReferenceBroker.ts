@@ -2,7 +2,7 @@
  * The smallest broker that carries hints and keeps the whole contract: maps in memory. It exists to try the contract
  * suite itself, in its right form and in forms that break one promise each.
  */
-import { Clock, Effect, Ref } from "effect"
+import { Clock, Deferred, Effect, Exit, Ref } from "effect"
 import type {
   BrokerDriver,
   Capabilities,
@@ -83,6 +83,13 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
   const byReceipt = new Map<string, Entry>()
   let order = 0
   let published = 0
+  let changed = Deferred.makeUnsafe<void>()
+  /** Wakes receives that wait. */
+  const wake = Effect.sync(() => {
+    const before = changed
+    changed = Deferred.makeUnsafe()
+    Deferred.doneUnsafe(before, Exit.void)
+  })
 
   const add = (entry: Entry) => {
     entries.add(entry)
@@ -159,6 +166,7 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
             apply(entry, now)
             return ok
           })
+          yield* wake
           if (has("fails the batch of a lost lease") && outcomes.includes(lost)) {
             return yield* error("Unexpected", operation)
           }
@@ -171,6 +179,7 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
       const until = (yield* Clock.currentTimeMillis) + (has("waits for ever") ? 3_600_000 : wait)
       while (true) {
         const now = yield* Clock.currentTimeMillis
+        const woken = Deferred.await(changed)
         const got = yield* guard(
           "receive",
           Effect.sync(() => take(queues, max, lease, now))
@@ -188,9 +197,16 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
           return got
         }
         if (now >= until) return []
-        yield* Effect.sleep(has("sleeps through what is published") ? wait : Math.min(5, until - now))
+        if (has("sleeps through what is published")) yield* Effect.sleep(wait)
+        else yield* Effect.timeoutOption(woken, Math.max(1, Math.min(until, nextVisible(now)) - now))
       }
     })
+
+  const nextVisible = (now: number) => {
+    let next = Infinity
+    for (const { visibleAt } of entries) if (visibleAt > now) next = Math.min(next, visibleAt)
+    return next
+  }
 
   const consumer = (queues: ReadonlyArray<string>, lease: number): Consumer => ({
     receive: (options) => {
@@ -217,7 +233,10 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
     publish: (hints) =>
       guard(
         "publish",
-        Effect.sync(() => answer(hints.map(publishOne)))
+        Effect.tap(
+          Effect.sync(() => answer(hints.map(publishOne))),
+          () => wake
+        )
       ),
     consumer: ({ lease, queues }) =>
       queues.includes(MISSING) && !has("makes missing queues")
@@ -243,7 +262,7 @@ export const make = Effect.fnUntraced(function* (...flaws: ReadonlyArray<Flaw>) 
     driver,
     missingQueue: MISSING,
     lease: 300,
-    outage: Effect.asVoid(Effect.acquireRelease(Ref.set(down, true), () => Ref.set(down, false))),
+    outage: Effect.asVoid(Effect.acquireRelease(Effect.andThen(Ref.set(down, true), wake), () => Ref.set(down, false))),
     restart: Effect.sync(() => {
       if (has("forgets at a restart")) Object.assign(driver, { publish: () => Effect.never })
     })
