@@ -77,7 +77,7 @@ export const linesOf = <Row>(format: Format, listing: Listing<Row>, screen: Scre
       return listing.rows.map((row) => Visible.json(listing.toJson(row)))
     case "table": {
       const footer = listing.footer?.(screen.style) ?? []
-      if (listing.rows.length === 0) return [listing.empty, ...footer]
+      if (listing.rows.length === 0) return [Visible.line(listing.empty), ...footer]
       const columns = listing.columns(screen.style)
       return [...Table.render(columns, listing.rows, { width: screen.width, heading: screen.style.heading }), ...footer]
     }

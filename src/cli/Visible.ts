@@ -11,7 +11,7 @@ import * as CliOutput from "effect/cli/CliOutput"
  * stay: scripts and emoji need them.
  */
 const unsafe =
-  /(?![\u{200c}\u{200d}\u{fe00}-\u{fe0f}])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu
+  /(?!\p{Join_Control}|\p{Variation_Selector})[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu
 const unsafeInJson = new RegExp(`(?!\\n)${unsafe.source}`, unsafe.flags)
 
 const short: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" }

@@ -23,6 +23,7 @@ import * as CliError from "effect/cli/CliError"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -62,7 +63,10 @@ const report = Effect.fnUntraced(function* (cause: Cause.Cause<unknown>, args: R
     ? new CliFailure({ code: ExitCode.usage, message: squashed.message })
     : fromCause(cause)
   if (failure.message !== "") {
-    yield* Console.error(Visible.lines(`polyqueue: ${failure.message}`).join("\n"))
+    // Only settings have more than one line to say, and say it safely; elsewhere a line break may be somebody's data
+    const message = `polyqueue: ${failure.message}`
+    const isConfig = failure.cause instanceof Config.ConfigError
+    yield* Console.error(isConfig ? Visible.lines(message).join("\n") : Visible.line(message))
   }
   if (wantsDetails(args))
     yield* Console.error(Visible.lines(Cause.pretty(Cause.die(failure.cause ?? failure))).join("\n"))

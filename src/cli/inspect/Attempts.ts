@@ -15,6 +15,7 @@ export const command = Command.make(
   Effect.fnUntraced(function* ({ id, output, watch }) {
     const admin = yield* Admin
     const storeNow = yield* StoreNow
+    const empty = `no ended attempt of ${id}: it has not run yet, or there is no such job`
     let found = 0
     yield* Watch.run(watch, output, (screen, format) =>
       Effect.zipWith(admin.attempts(id), storeNow, (rows, now) => {
@@ -26,13 +27,13 @@ export const command = Command.make(
             rows,
             columns: AttemptView.columns(now),
             toJson: AttemptView.toJson,
-            empty: `no ended attempt of ${id}: it has not run yet, or there is no such job`
+            empty
           },
           screen
         )
       })
     )
-    if (found === 0) return yield* nothing("")
+    if (found === 0) return yield* nothing(output === "table" ? "" : empty)
   })
 ).pipe(
   Command.withDescription(

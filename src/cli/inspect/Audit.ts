@@ -53,6 +53,7 @@ export const command = Command.make(
       limit,
       after: Option.getOrUndefined(after)
     })
+    const empty = "nothing was done that matches"
     const screen = yield* Output.screen
     yield* Output.print(
       Output.linesOf(
@@ -63,12 +64,12 @@ export const command = Command.make(
           columns: AuditView.columns(now),
           toJson: AuditView.toJson,
           extra: { next: next ?? null },
-          empty: "nothing was done that matches"
+          empty
         },
         screen
       )
     )
-    if (records.length === 0) return yield* nothing("")
+    if (records.length === 0) return yield* nothing(output === "table" ? "" : empty)
     yield* Paging.noteNext(output, next)
   })
 ).pipe(

@@ -27,6 +27,7 @@ export const command = Command.make(
     const admin = yield* Admin
     const storeNow = yield* StoreNow
     const request = { ...Filters.toWhere(filters), limit, after: Option.getOrUndefined(after) }
+    const empty = `no job matches (${Filters.describe(filters)})`
     let last: { readonly rows: number; readonly next: string | undefined } = { rows: 0, next: undefined }
     yield* Watch.run(watch, output, (screen, format) =>
       Effect.zipWith(admin.jobs(request), storeNow, ({ jobs, next }, now) => {
@@ -39,14 +40,14 @@ export const command = Command.make(
             columns: JobView.columns(now),
             toJson: JobView.toJson,
             extra: { next: next ?? null },
-            empty: `no job matches (${Filters.describe(filters)})`
+            empty
           },
           screen
         )
       })
     )
-    // Said by the empty table, or plain from the empty JSON
-    if (last.rows === 0) return yield* nothing("")
+    // The table has said it
+    if (last.rows === 0) return yield* nothing(output === "table" ? "" : empty)
     yield* Paging.noteNext(output, last.next)
   })
 ).pipe(
