@@ -31,6 +31,7 @@ import { Polyqueue, type Ports } from "./Polyqueue.ts"
 import type { Retention } from "./store/JobStoreDriver.ts"
 import { WorkerRegistry } from "./WorkerRegistry.ts"
 import * as Claims from "./worker/Claims.ts"
+import * as Gauges from "./worker/Gauges.ts"
 import * as Heartbeat from "./worker/Heartbeat.ts"
 import * as HintedClaims from "./worker/HintedClaims.ts"
 import * as LeaseKeeper from "./worker/LeaseKeeper.ts"
@@ -84,6 +85,13 @@ export interface Options {
   /** How often maintenance looks for abandoned and overdue attempts. Default 5 s. */
   readonly sweepEvery?: Duration.Input
   /**
+   * How often metrics hear of this worker's state and of the counts of the queues, which the fleet makes once per this
+   * interval. Default 15 s.
+   */
+  readonly observeEvery?: Duration.Input
+  /** A running job that has reported progress, but not for so long, is counted as stale. Default 2 minutes. */
+  readonly staleProgressAfter?: Duration.Input
+  /**
    * How long ended jobs are kept; `null` keeps them for ever. Default: succeeded and cancelled 7 days, failed 30 days,
    * attempts 30 days.
    */
@@ -136,7 +144,9 @@ const readOptions = (options: Options, broker: Capabilities) => {
       options.brokerLease === undefined
         ? Math.min(defaultBrokerLease, broker.maxLease ?? Infinity, broker.maxHold ?? Infinity)
         : Duration.toMillis(options.brokerLease),
-    hintAck: options.hintAck ?? "settled"
+    hintAck: options.hintAck ?? "settled",
+    observeEvery: Duration.toMillis(options.observeEvery ?? "15 seconds"),
+    staleProgressAfter: Duration.toMillis(options.staleProgressAfter ?? "2 minutes")
   }
   const retention: Retention = {
     succeeded: kept(options.retention?.succeeded, 7 * day),
@@ -167,8 +177,8 @@ const problemOf = (jobs: ReadonlyArray<Any>, options: Options, broker: Capabilit
       return `${name} must be a finite, positive duration`
   }
   if (timings.lease < 100) return `lease must be at least 100 ms, not ${timings.lease} ms`
-  if (timings.sweepEvery < 10 || timings.heartbeatEvery < 10)
-    return "sweepEvery and heartbeatEvery must be at least 10 ms"
+  if (timings.sweepEvery < 10 || timings.heartbeatEvery < 10 || timings.observeEvery < 10)
+    return "sweepEvery, heartbeatEvery and observeEvery must be at least 10 ms"
   if (!(timings.renewEvery > 0 && timings.renewEvery < timings.lease)) {
     return `renewEvery (${timings.renewEvery} ms) must be shorter than the lease it renews (${timings.lease} ms)`
   }
@@ -254,6 +264,7 @@ const start = Effect.fnUntraced(function* (
     slots,
     Orders.make(slots, Effect.andThen(stop, onStopped))
   )
+  yield* Gauges.make(worker, slots)
   const hinted = broker.capabilities.carriesHints
     ? yield* Effect.forEach(pools, (pool) => HintedClaims.make(worker, slots, leases, pool))
     : []

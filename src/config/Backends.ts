@@ -120,6 +120,7 @@ export const defaults = (settings: Settings): Layer.Layer<never> => {
       sweepEvery: Duration.seconds(settings.reaperInterval),
       heartbeatEvery: Duration.seconds(settings.workerHeartbeatInterval),
       staleAfter: Duration.seconds(settings.workerStaleThreshold),
+      staleProgressAfter: Duration.seconds(settings.staleProgressThreshold),
       ...(settings.workerName === undefined ? {} : { name: settings.workerName }),
       ...(lease === undefined ? {} : { brokerLease: lease })
     })

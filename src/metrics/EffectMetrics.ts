@@ -1,103 +1,205 @@
+/**
+ * Events as Effect `Metric`s in the registry of the fiber that builds the layer, where Prometheus and OTLP exporters read
+ * them. Handles are made once per queue and type; an event finds them without building a key.
+ */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import type { AttemptOutcome, FleetStats } from "../store/JobStoreDriver.ts"
+import { attemptBoundaries, durationBoundaries, type Instrument, instruments } from "./Instruments.ts"
 import type { MetricEvent } from "./MetricEvent.ts"
-
-/** Metric handles. Names and units (seconds) follow the OpenTelemetry messaging conventions where one exists. */
-const enqueued = Metric.counter("polyqueue_enqueued_total", { description: "Jobs enqueued", incremental: true })
-const duplicates = Metric.counter("polyqueue_deduplicated_total", {
-  description: "Enqueues answered with an existing job",
-  incremental: true
-})
-const started = Metric.counter("polyqueue_attempts_started_total", {
-  description: "Attempts started",
-  incremental: true
-})
-const ended = Metric.counter("polyqueue_attempts_ended_total", {
-  description: "Attempts ended, by outcome",
-  incremental: true
-})
-const jobsEnded = Metric.counter("polyqueue_jobs_ended_total", {
-  description: "Jobs ended, by outcome",
-  incremental: true
-})
-const leasesLost = Metric.counter("polyqueue_leases_lost_total", {
-  description: "Attempts that lost their lease",
-  incremental: true
-})
-const reaped = Metric.counter("polyqueue_reaped_total", {
-  description: "Attempts ended by maintenance",
-  incremental: true
-})
-const hints = Metric.counter("polyqueue_hints_published_total", { description: "Hints published", incremental: true })
-const hintsFailed = Metric.counter("polyqueue_hints_failed_total", {
-  description: "Hints the broker refused",
-  incremental: true
-})
-const workers = Metric.counter("polyqueue_workers_total", { description: "Worker events", incremental: true })
-const loops = Metric.counter("polyqueue_loop_failures_total", {
-  description: "Background loops restarted",
-  incremental: true
-})
-const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600]
-const waited = Metric.histogram("polyqueue_wait_seconds", { description: "From due to started", boundaries: seconds })
-const ran = Metric.histogram("messaging_process_duration_seconds", {
-  description: "Run time of an attempt",
-  boundaries: seconds
-})
 
 type Attributes = Readonly<Record<string, string>>
 
-/**
- * Keeps the events as Effect `Metric`s in the registry of the fiber that builds the layer. Handles with attributes are
- * made once per combination.
- */
-export const make = Effect.map(Effect.context<never>(), (context) => {
-  const cache = new Map<string, Metric.Metric<number, unknown>>()
-  const update = (metric: Metric.Metric<number, unknown>, attributes: Attributes, value: number) => {
-    let key = metric.id
-    for (const name in attributes) key += `\u0000${attributes[name]}`
-    let handle = cache.get(key)
-    if (handle === undefined) cache.set(key, (handle = Metric.withAttributes(metric, attributes)))
-    handle.updateUnsafe(value, context)
+/** One series: adds to a counter, sets a gauge, observes in a histogram. */
+type Series = (value: number) => void
+
+/** The series of one queue and type. */
+interface JobSeries {
+  readonly queue: string
+  readonly type: string
+  readonly sent: Series
+  readonly deduplicated: Series
+  readonly consumed: Series
+  readonly wait: Series
+  readonly attemptsPerJob: Series
+  readonly leasesLost: Series
+  readonly outcomes: Partial<Record<AttemptOutcome, OutcomeSeries>>
+}
+
+interface OutcomeSeries {
+  readonly processed: Series
+  readonly attempts: Series
+  readonly retried: Series
+  readonly ended: Series
+  readonly reaped: Series
+}
+
+const metricOf = ({ description, kind, name, unit }: Instrument, attributes: Attributes) => {
+  const options = { description, attributes: { unit, ...attributes } }
+  switch (kind) {
+    case "counter":
+      return Metric.counter(name, { ...options, incremental: true })
+    case "gauge":
+      return Metric.gauge(name, options)
+    case "histogram":
+      return Metric.histogram(name, {
+        ...options,
+        boundaries: unit === "s" ? durationBoundaries : attemptBoundaries
+      })
   }
+}
+
+/** Attempts that count as a failure of their job: another one is a retry. */
+const isFailure = (outcome: AttemptOutcome): boolean =>
+  outcome === "failed" || outcome === "timedOut" || outcome === "crashed"
+
+const system = { "messaging.system": "polyqueue" }
+const send = { "messaging.operation.name": "enqueue", "messaging.operation.type": "send" }
+const process = { "messaging.operation.name": "run", "messaging.operation.type": "process" }
+
+/** Makes the sink. */
+export const make = Effect.map(Effect.context<never>(), (context) => {
+  const series = (instrument: Instrument, attributes: Attributes): Series => {
+    const metric = metricOf(instrument, attributes)
+    return (value) => metric.updateUnsafe(value, context)
+  }
+
+  const byQueue = new Map<string, Map<string, JobSeries>>()
+  let last: JobSeries | undefined
+  const ofJob = (queue: string, type: string): JobSeries => {
+    // Events of one job, and of many like it, follow each other
+    if (last !== undefined && last.queue === queue && last.type === type) return last
+    let types = byQueue.get(queue)
+    if (types === undefined) byQueue.set(queue, (types = new Map()))
+    last = types.get(type)
+    if (last === undefined) types.set(type, (last = makeJobSeries(queue, type)))
+    return last
+  }
+  const makeJobSeries = (queue: string, type: string): JobSeries => {
+    const at = { "messaging.destination.name": queue, "polyqueue.job.type": type }
+    return {
+      queue,
+      type,
+      sent: series(instruments.sent, { ...system, ...send, ...at }),
+      deduplicated: series(instruments.deduplicated, at),
+      consumed: series(instruments.consumed, { ...system, ...process, ...at }),
+      wait: series(instruments.wait, at),
+      attemptsPerJob: series(instruments.attemptsPerJob, at),
+      leasesLost: series(instruments.leasesLost, at),
+      outcomes: {}
+    }
+  }
+  const ofOutcome = (job: JobSeries, outcome: AttemptOutcome): OutcomeSeries => {
+    const known = job.outcomes[outcome]
+    if (known !== undefined) return known
+    const at = { "messaging.destination.name": job.queue, "polyqueue.job.type": job.type, "polyqueue.outcome": outcome }
+    const error = isFailure(outcome) ? { "error.type": outcome } : {}
+    return (job.outcomes[outcome] = {
+      processed: series(instruments.processed, { ...system, ...process, ...at, ...error }),
+      attempts: series(instruments.attempts, at),
+      retried: series(instruments.retried, at),
+      ended: series(instruments.ended, at),
+      reaped: series(instruments.reaped, at)
+    })
+  }
+
+  /** Series that are few: by instrument and their attributes. */
+  const others = new Map<string, Series>()
+  const update = (instrument: Instrument, attributes: Attributes, value: number) => {
+    const key = `${instrument.name}\u0000${Object.values(attributes).join("\u0000")}`
+    let known = others.get(key)
+    if (known === undefined) others.set(key, (known = series(instrument, attributes)))
+    known(value)
+  }
+
+  let queuesBefore: ReadonlyArray<string> = []
+  const recordFleet = ({ queues, relayLag }: FleetStats) => {
+    const names = queues.map(({ queue }) => queue)
+    // A queue that is gone is empty, not what it was when it was seen last
+    const gone = queuesBefore.filter((queue) => !names.includes(queue))
+    queuesBefore = [...names, ...gone]
+    for (const one of [...queues, ...gone.map(emptyQueue)]) {
+      const at = { "messaging.destination.name": one.queue }
+      for (const state of ["due", "waiting", "processing", "succeeded", "failed", "cancelled"] as const) {
+        update(instruments.queueJobs, { ...at, "polyqueue.state": state }, one[state])
+      }
+      update(instruments.claimable, at, one.claimable)
+      update(instruments.stale, at, one.stale)
+      update(instruments.oldestAge, at, one.oldestAge / 1_000)
+    }
+    update(instruments.relayLag, {}, relayLag / 1_000)
+  }
+
   const record = (event: MetricEvent): void => {
     switch (event._tag) {
       case "Enqueued": {
-        const at = { queue: event.queue, type: event.type }
-        if (event.count > 0) update(enqueued, at, event.count)
-        if (event.duplicates > 0) update(duplicates, at, event.duplicates)
+        const job = ofJob(event.queue, event.type)
+        if (event.count > 0) job.sent(event.count)
+        if (event.duplicates > 0) job.deduplicated(event.duplicates)
         return
       }
       case "Started": {
-        const at = { queue: event.queue, type: event.type }
-        update(started, at, 1)
-        return update(waited, at, event.waited / 1000)
+        const job = ofJob(event.queue, event.type)
+        job.consumed(1)
+        return job.wait(event.waited / 1_000)
       }
       case "Ended": {
-        const at = { queue: event.queue, type: event.type, outcome: event.outcome }
-        update(ended, at, 1)
-        if (event.final) update(jobsEnded, at, 1)
-        return update(ran, at, event.ran / 1000)
+        const job = ofJob(event.queue, event.type)
+        const outcome = ofOutcome(job, event.outcome)
+        outcome.attempts(1)
+        outcome.processed(event.ran / 1_000)
+        if (event.final) {
+          outcome.ended(1)
+          job.attemptsPerJob(event.attempt)
+        } else if (isFailure(event.outcome)) outcome.retried(1)
+        return
       }
       case "LeaseLost":
-        return update(leasesLost, { queue: event.queue, type: event.type }, 1)
+        return ofJob(event.queue, event.type).leasesLost(1)
       case "Reaped": {
-        const at = { queue: event.queue, type: event.type, outcome: event.outcome }
-        update(reaped, at, 1)
-        if (event.final) update(jobsEnded, at, 1)
-        return
+        const outcome = ofOutcome(ofJob(event.queue, event.type), event.outcome)
+        outcome.attempts(1)
+        outcome.reaped(1)
+        return event.final ? outcome.ended(1) : outcome.retried(1)
       }
       case "HintsPublished": {
-        const at = { broker: event.broker }
-        if (event.count > 0) update(hints, at, event.count)
-        if (event.failed > 0) update(hintsFailed, at, event.failed)
+        const at = { "messaging.system": event.broker }
+        if (event.count > 0) update(instruments.hints, at, event.count)
+        if (event.failed > 0) update(instruments.hintsFailed, at, event.failed)
         return
       }
+      case "Fleet":
+        return recordFleet(event.stats)
+      case "WorkerState": {
+        const at = { "polyqueue.worker.name": event.name }
+        update(instruments.slots, at, event.slots)
+        update(instruments.running, at, event.running)
+        update(instruments.draining, at, event.draining ? 1 : 0)
+        update(instruments.eventLoopDelay, {}, event.eventLoopDelay / 1_000)
+        return update(instruments.memory, {}, event.memory)
+      }
       case "Worker":
-        return update(workers, { event: event.event, name: event.name }, 1)
+        return update(
+          instruments.workerEvents,
+          { "polyqueue.worker.event": event.event, "polyqueue.worker.name": event.name },
+          1
+        )
       case "LoopFailed":
-        return update(loops, { loop: event.loop }, 1)
+        return update(instruments.loopFailures, { "polyqueue.loop": event.loop }, 1)
     }
   }
   return { enabled: true, record }
+})
+
+const emptyQueue = (queue: string): FleetStats["queues"][number] => ({
+  queue,
+  claimable: 0,
+  due: 0,
+  waiting: 0,
+  processing: 0,
+  stale: 0,
+  succeeded: 0,
+  failed: 0,
+  cancelled: 0,
+  oldestAge: 0
 })

@@ -45,7 +45,7 @@ export type MetricEvent =
       readonly slots: number
       readonly running: number
       readonly draining: boolean
-      /** How late the event loop was since the last event of this kind, 99th percentile. */
+      /** How late the event loop was at worst since the last event of this kind. */
       readonly eventLoopDelay: number
       /** Resident memory of the process in bytes. */
       readonly memory: number

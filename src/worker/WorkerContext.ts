@@ -22,6 +22,10 @@ export interface Timings {
   /** The broker's own lease on a delivery. */
   readonly brokerLease: number
   readonly hintAck: "settled" | "claimed"
+  /** How often metrics are told what transitions do not say. */
+  readonly observeEvery: number
+  /** Silence after which reported progress is stale. */
+  readonly staleProgressAfter: number
 }
 
 export interface WorkerContext {

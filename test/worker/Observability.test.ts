@@ -3,6 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Metric, Option, Schedule, Schema, Tracer } from "effect"
 import { PrometheusMetrics } from "effect/observability"
 import { TestClock } from "effect/testing"
+import * as Exporters from "../../src/metrics/Exporters.ts"
 import { Broker, Job, JobStore, type MetricEvent, Metrics, Polyqueue, Worker, WorkerRegistry } from "../../src/index.ts"
 
 class Boom extends Schema.TaggedError<Boom>()("Boom", {}) {}
@@ -120,12 +121,14 @@ it.effect("layerEffect keeps metrics that the Prometheus exporter prints", () =>
     runs = 0
     const job = yield* Flaky.enqueue({ times: 1 })
     yield* retryAndEnd(job)
-    const text = yield* PrometheusMetrics.format()
+    const text = yield* PrometheusMetrics.format({ metricNameMapper: Exporters.prometheusName })
+    const at = 'messaging_destination_name="default",polyqueue_job_type="Flaky"'
+    const system = 'messaging_system="polyqueue",messaging_operation_name'
     for (const line of [
-      'polyqueue_enqueued_total{queue="default",type="Flaky"} 1',
-      'polyqueue_attempts_started_total{queue="default",type="Flaky"} 2',
-      'polyqueue_attempts_ended_total{queue="default",type="Flaky",outcome="failed"} 1',
-      'polyqueue_jobs_ended_total{queue="default",type="Flaky",outcome="succeeded"} 1'
+      `messaging_client_sent_messages_total{${system}="enqueue",messaging_operation_type="send",${at}} 1`,
+      `messaging_client_consumed_messages_total{${system}="run",messaging_operation_type="process",${at}} 2`,
+      `polyqueue_attempts_total{${at},polyqueue_outcome="failed"} 1`,
+      `polyqueue_jobs_ended_total{${at},polyqueue_outcome="succeeded"} 1`
     ]) {
       assert.include(text, line)
     }
