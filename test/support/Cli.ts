@@ -68,7 +68,7 @@ export const run = (args: ReadonlyArray<string>, setting: Setting = {}): Effect.
       stdout: (yield* TestConsole.logLines).join("\n"),
       stderr: (yield* TestConsole.errorLines).join("\n")
     }
-  }).pipe(Effect.provide(TestConsole.layer))
+  }).pipe(Effect.provide(Layer.fresh(TestConsole.layer)))
 
 const bin = join(import.meta.dirname, "..", "..", "src", "bin.ts")
 
