@@ -34,13 +34,18 @@ const maxTags = 16
 /** Ten years: a larger delay is a mistake in units. */
 const maxDelay = 10 * 366 * 86_400_000
 
-const isName = (text: string, max: number) =>
+const isText = (text: string, max: number) =>
   text.length > 0 && text.length <= max && text.isWellFormed() && !text.includes("\u0000")
+
+/** Control characters and line separators: a name is put into log lines, metrics and terminals. */
+const control = /[\p{Cc}\p{Zl}\p{Zp}]/u
+const isName = (text: string, max: number) => isText(text, max) && !control.test(text)
 
 const problemOf = (draft: Draft): string | undefined => {
   if (!draft.freshId && !uuid.test(draft.id)) return `id must be a UUID in lower case, not ${JSON.stringify(draft.id)}`
-  if (!isName(draft.type, maxName)) return `the job's tag must be 1 to ${maxName} characters`
-  if (!isName(draft.queue, maxName)) return `queue must be 1 to ${maxName} characters`
+  if (!isName(draft.type, maxName))
+    return `the job's tag must be 1 to ${maxName} characters, none of them a control character`
+  if (!isName(draft.queue, maxName)) return `queue must be 1 to ${maxName} characters, none of them a control character`
   if (!Number.isInteger(draft.priority) || draft.priority < 0 || draft.priority > 9) {
     return `priority must be a whole number from 0 (runs first) to 9, not ${draft.priority}`
   }
@@ -53,10 +58,10 @@ const problemOf = (draft: Draft): string | undefined => {
   if (draft.timeout !== undefined && !(draft.timeout > 0 && draft.timeout <= maxDelay)) {
     return `timeout.after must be positive and finite, not ${draft.timeout} ms`
   }
-  if (draft.key !== undefined && !isName(draft.key, maxKey))
+  if (draft.key !== undefined && !isText(draft.key, maxKey))
     return `the idempotency key must be 1 to ${maxKey} characters`
   if (draft.tags.length > maxTags || !draft.tags.every((tag) => isName(tag, maxName))) {
-    return `tags: at most ${maxTags}, each 1 to ${maxName} characters`
+    return `tags: at most ${maxTags}, each 1 to ${maxName} characters, none of them a control character`
   }
   return undefined
 }

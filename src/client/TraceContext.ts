@@ -55,8 +55,10 @@ export const consumer = <A, E, R>(
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) => {
     if (!isTraced(fiber)) return effect
+    // Whoever may write the row may write anything there
+    const traceparent: unknown = job.metadata?.["traceparent"]
     const origin =
-      job.metadata === undefined ? Option.none() : HttpTraceContext.fromHeaders(Headers.fromInput(job.metadata))
+      typeof traceparent === "string" ? HttpTraceContext.fromHeaders(Headers.fromInput({ traceparent })) : Option.none()
     return Effect.withSpan(effect, `run ${job.type}`, {
       kind: "consumer",
       ...(Option.isSome(origin) ? { parent: origin.value } : { root: true }),

@@ -8,8 +8,11 @@ const maxShown = 60
 /** A scheme, `key=value;`, or credentials before a host. */
 const looksSecret = /:\/\/|=[^;]*;|;[^=]*=|:[^@]*@|password|secret|accesskey|signature/i
 
+/** Longer than any setting. Such text is not even looked at: that would take time which grows with the square of it. */
+const maxLooked = 1_000
+
 /** True for text that may hold a password. */
-export const isSuspicious = (text: string): boolean => looksSecret.test(text)
+export const isSuspicious = (text: string): boolean => text.length > maxLooked || looksSecret.test(text)
 
 /** The value for a message: quoted and short, or a word instead of it. */
 export const shown = (text: string, isSecret: boolean): string => {

@@ -27,6 +27,9 @@ const own = (error: unknown): unknown => {
 export const messageOf = (error: unknown): string =>
   orNothing(() => own(error)) ?? orNothing(() => String(error)) ?? "a value that cannot be written as text"
 
+/** What a server or an SDK said, as one line: it may be anybody's words, and goes into logs and onto terminals. */
+export const oneLine = (text: string): string => text.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, " ").trim()
+
 const isDeep = (error: unknown): boolean => {
   let one = error
   for (let depth = 0; depth < maxCauses; depth++) {

@@ -4,6 +4,7 @@
  */
 import type { SqlError } from "effect/sql/SqlError"
 import { BrokerError, type BrokerReason } from "../../JobError.ts"
+import { oneLine } from "../../store/ErrorText.ts"
 
 const field = (cause: unknown, name: string): string | undefined => {
   if (typeof cause !== "object" || cause === null || !(name in cause)) return undefined
@@ -104,7 +105,7 @@ export const failure = (operation: string, reason: BrokerReason, detail: string,
 /** Translates an error of the driver. `subject`: the queue, or whatever the operation was about. */
 export const fromSqlError = (operation: string, subject: string, error: SqlError): BrokerError => {
   const state = field(error.reason.cause, "code")
-  const text = field(error.reason.cause, "message") ?? ""
+  const text = oneLine(field(error.reason.cause, "message") ?? "")
   const reason = (state === undefined ? undefined : byState(state, text)) ?? byTag(error)
   const detail = [subject, state, quotesData(state) ? "" : text].filter((part) => part !== undefined && part !== "")
   return failure(operation, reason, detail.join(", "), new Error([error.reason._tag, ...detail].join(": ")))

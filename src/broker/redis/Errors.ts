@@ -4,6 +4,7 @@
  * arguments of a command that they do not know.
  */
 import { BrokerError, type BrokerReason } from "../../JobError.ts"
+import { oneLine } from "../../store/ErrorText.ts"
 
 interface Kind {
   readonly reason: BrokerReason
@@ -82,7 +83,7 @@ const textOf = (cause: unknown): string => {
   const text = cause instanceof Error ? cause.message : String(cause)
   const code = cause instanceof Error && "code" in cause && typeof cause.code === "string" ? cause.code : ""
   const message = text.replace(/,? ?with args beginning with:.*/s, "")
-  return message.includes(code) ? message : `${code} ${message}`
+  return oneLine(message.includes(code) ? message : `${code} ${message}`)
 }
 
 const kindOf = (text: string): Kind | undefined => KINDS.find(({ matches }) => matches.test(text))

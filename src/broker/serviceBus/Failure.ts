@@ -4,6 +4,7 @@
  */
 import * as Data from "effect/Data"
 import { BrokerError, type BrokerReason } from "../../JobError.ts"
+import { messageOf, oneLine } from "../../store/ErrorText.ts"
 
 /** The lock of a delivery ended, or its message is gone: an answer about one item, not a failure of the broker. */
 export class LockLost extends Data.TaggedError("polyqueue/LockLost")<{ readonly message: string }> {}
@@ -90,7 +91,7 @@ export const from = (
   redact: (text: string) => string
 ): BrokerError | LockLost => {
   const reason = reasonOf(thrown)
-  const words = redact(thrown instanceof Error ? thrown.message : String(thrown))
+  const words = oneLine(redact(messageOf(thrown)))
   if (reason === "LockLost") return new LockLost({ message: words })
   const code = read(thrown, "code")
   const told = `${operation} on Service Bus queue "${entity}" failed`

@@ -4,6 +4,7 @@
  * status and request id: the message of a refused signature repeats the request's headers, session token included.
  */
 import { BrokerError, type BrokerReason } from "../../JobError.ts"
+import { oneLine } from "../../store/ErrorText.ts"
 
 /** What SQS says, as far as it matters. */
 interface Facts {
@@ -117,8 +118,8 @@ export const fromEntry = (
     readonly SenderFault?: boolean | undefined
   }
 ): BrokerError | undefined => {
-  const code = strip(entry.Code ?? "Unknown")
-  const message = entry.Message ?? ""
+  const code = oneLine(strip(entry.Code ?? "Unknown"))
+  const message = oneLine(entry.Message ?? "")
   if (isLeaseLost(code, message)) return undefined
   const facts: Facts = { name: code, code: entry.Code, message, status: undefined, requestId: undefined }
   const reason = reasons.get(code) ?? (entry.SenderFault === false ? "Unavailable" : "Unexpected")
@@ -184,9 +185,9 @@ const factsOf = (thrown: unknown): Facts => {
   const name = textOf(error["name"]) ?? "Unknown"
   return {
     // Node's errors have names that say little, and the SDK calls a reset connection a TimeoutError
-    name: strip(code !== undefined && vague.has(name) ? code : name),
+    name: oneLine(strip(code !== undefined && vague.has(name) ? code : name)),
     code,
-    message: textOf(error["message"]) ?? "",
+    message: oneLine(textOf(error["message"]) ?? ""),
     status: typeof metadata["httpStatusCode"] === "number" ? metadata["httpStatusCode"] : undefined,
     requestId: textOf(metadata["requestId"])
   }

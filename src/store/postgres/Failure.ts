@@ -4,6 +4,7 @@
  */
 import type { SqlError } from "effect/sql/SqlError"
 import { StoreError, type StoreReason } from "../../JobError.ts"
+import { oneLine } from "../ErrorText.ts"
 
 const field = (cause: unknown, name: string): string | undefined => {
   if (typeof cause !== "object" || cause === null || !(name in cause)) return undefined
@@ -93,7 +94,9 @@ export const fromSqlError = (operation: string, error: SqlError): StoreError => 
   const reason = (state === undefined ? undefined : byState(state)) ?? byTag(error)
   const text = quotesData(state) ? undefined : field(error.reason.cause, "message")
   const constraint = field(error.reason.cause, "constraint")
-  const detail = [state, constraint, text].filter((part) => part !== undefined).join(", ")
+  const detail = [state, constraint, text === undefined ? undefined : oneLine(text)]
+    .filter((part) => part !== undefined)
+    .join(", ")
   return new StoreError({
     reason,
     operation,
