@@ -33,6 +33,19 @@ const printSql = Effect.fnUntraced(function* (from: number) {
   yield* Console.log((yield* Effect.fromResult(Migrations.statements({ ...names, from }))).trimEnd())
 })
 
+const rolesFlag = Flag.Boolean("roles").pipe(
+  Flag.withDescription(
+    "Print the SQL of roles of least privilege (owner, worker, producer, viewer); connects to nothing"
+  ),
+  Flag.withoutNegation,
+  Flag.withDefault(false)
+)
+
+const printRoles = Effect.gen(function* () {
+  const names = yield* Deployment.tableNames
+  yield* Console.log((yield* Effect.fromResult(Migrations.roles(names))).trimEnd())
+})
+
 const upCommand = Command.make("up", {}, () => up).pipe(
   Command.withDescription(
     "Brings the tables to the version of this code. Safe to run by many processes at once; needs rights to create only when " +
@@ -84,8 +97,8 @@ const statusCommand = Command.make(
   Command.withShortDescription("Which migrations the tables have")
 )
 
-export const command = Command.make("migrate", { sql: sqlFlag, from }, ({ from, sql }) =>
-  sql ? printSql(from) : up
+export const command = Command.make("migrate", { sql: sqlFlag, from, roles: rolesFlag }, ({ from, roles, sql }) =>
+  roles ? printRoles : sql ? printSql(from) : up
 ).pipe(
   Command.withDescription(
     "Makes and upgrades the tables (the same as `migrate up`). They are in POLYQUEUE_TABLE_SCHEMA under POLYQUEUE_TABLE_PREFIX."
@@ -94,7 +107,8 @@ export const command = Command.make("migrate", { sql: sqlFlag, from }, ({ from, 
   Command.withExamples([
     { command: "polyqueue migrate", description: "Bring the tables up to date" },
     { command: "polyqueue migrate status", description: "Exit code 5 when they are behind: for a deploy" },
-    { command: "polyqueue migrate --sql > schema.sql", description: "For a role that may not create tables" }
+    { command: "polyqueue migrate --sql > schema.sql", description: "For a role that may not create tables" },
+    { command: "polyqueue migrate --roles | psql", description: "After a migration: what each role may do" }
   ]),
   Command.withSubcommands([upCommand, statusCommand])
 )

@@ -5,7 +5,10 @@
 import { assert, describe, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Result, Schema } from "effect"
 import { SqlClient } from "effect/sql"
+import { execFile } from "node:child_process"
 import { randomBytes } from "node:crypto"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import { Broker, Job, JobStore, Migrations, Polyqueue, Worker, WorkerRegistry } from "../../src/index.ts"
 import * as JobStoreContract from "../../src/testing/JobStoreContract.ts"
 import * as PostgresJobStore from "../../src/store/PostgresJobStore.ts"
@@ -284,6 +287,23 @@ describePostgres("least privilege", () => {
         yield* sql.unsafe(`alter table ${jobs} drop column mine`)
       }).pipe(Effect.provide(as("owner")))
     )
+  })
+
+  describe("the command line", () => {
+    layer(Layer.empty)("migrate --roles", (it) => {
+      it.effect("prints the SQL, and needs no database", () =>
+        Effect.gen(function* () {
+          const { stdout } = yield* Effect.promise(() =>
+            promisify(execFile)(process.execPath, ["src/bin.ts", "migrate", "--roles"], {
+              cwd: fileURLToPath(new URL("../..", import.meta.url)),
+              env: { POLYQUEUE_TABLE_PREFIX: "app", POLYQUEUE_TABLE_SCHEMA: "jobs" }
+            })
+          )
+          const text = yield* Effect.fromResult(Migrations.roles({ prefix: "app", schema: "jobs" }))
+          assert.strictEqual(stdout.trim(), text.trim())
+        })
+      )
+    })
   })
 
   describe("the names of the roles", () => {

@@ -87,6 +87,8 @@ export const statements = (options: RolesOptions = {}): Result.Result<string, St
       "begin",
       ...[owner, worker, producer, viewer].map(create),
       `alter schema "${names.schema}" owner to ${owner}`,
+      // Of use where several prefixes share the schema: only the last of them owns it
+      `grant usage, create on schema "${names.schema}" to ${owner}`,
       `revoke all on schema "${names.schema}" from public, ${users}`,
       `grant usage on schema "${names.schema}" to ${users}`,
       ...tables.flatMap(({ table }) => [
