@@ -30,6 +30,8 @@ export const make = Effect.fnUntraced(function* (
   const unknown = new Map<string, number>()
   /** Attempts we stopped because nothing proved that they are still ours: if they are, they are given back. */
   let unproven: Array<Lease> = []
+  /** The ones among them that we lost by our own fault: nothing ran here while their leases ended. */
+  let stalled: Array<string> = []
   const renewable = Signal.make()
   const fenceable = Signal.make()
   slots.onAccept(() => {
@@ -37,8 +39,9 @@ export const make = Effect.fnUntraced(function* (
     fenceable.notify()
   })
 
-  const lose = (held: Held, proven: boolean) => {
+  const lose = (held: Held, proven: boolean, byStall = false) => {
     if (held.phase === "ended" && held.interruption === undefined) return // its settle will say so
+    if (byStall) stalled.push(held.job.id)
     if (metrics.enabled) metrics.record({ _tag: "LeaseLost", queue: held.job.queue, type: held.job.type })
     if (!proven) unproven.push(leaseOf(held))
     slots.interrupt(held, "leaseLost")
@@ -64,6 +67,12 @@ export const make = Effect.fnUntraced(function* (
   })
 
   const giveBack = Effect.gen(function* () {
+    if (stalled.length > 0) {
+      // As a crash, which others would have seen in it: at no cost, a job that blocks its worker would run for ever
+      const ids = stalled
+      yield* store.reap({ limit: ids.length, exceptWorkers: [], ids })
+      stalled = stalled.slice(ids.length)
+    }
     if (unproven.length > 0) {
       const leases = unproven
       yield* store.settle(
@@ -86,7 +95,11 @@ export const make = Effect.fnUntraced(function* (
       // A worker at rest has nothing to renew: it costs nothing until it holds something again
       if (slots.held.size === 0 && unknown.size === 0 && unproven.length === 0) return yield* renewable.wait
       yield* Effect.sleep(Duration.millis(timings.renewEvery))
-      const all = Array.from(slots.held.values())
+      const now = monotonic(clock)
+      // What is past its proof is about to be stopped: a renewal would only keep it from others
+      const all = Array.from(slots.held.values()).filter(
+        ({ phase, provenUntil }) => phase === "ended" || provenUntil > now
+      )
       const renewing = Effect.forEach(
         Array.from({ length: Math.ceil(all.length / maxBatch) }, (_, i) => all.slice(i * maxBatch, (i + 1) * maxBatch)),
         renew,
@@ -98,18 +111,37 @@ export const make = Effect.fnUntraced(function* (
     })
   )
 
+  let wakeAt = Infinity
   yield* worker.supervisor.loop(
     "self-fence",
     Effect.suspend(() => {
-      if (slots.held.size === 0) return fenceable.wait
+      if (slots.held.size === 0) {
+        wakeAt = Infinity
+        return fenceable.wait
+      }
       const now = monotonic(clock)
+      const late = now - wakeAt
+      // Later than a renewal may be: this process was blocked or suspended
+      const wasStalled = late > timings.renewEvery
+      let lost = 0
       let next = now + timings.renewEvery
       for (const held of slots.held.values()) {
         if (held.phase === "ended") continue
-        if (held.provenUntil <= now) lose(held, false)
-        else next = Math.min(next, held.provenUntil)
+        if (held.provenUntil <= now) {
+          lose(held, false, wasStalled)
+          lost++
+        } else next = Math.min(next, held.provenUntil)
       }
-      return Effect.sleep(Duration.millis(Math.max(1, Math.ceil(next - now))))
+      wakeAt = Math.max(now + 1, Math.ceil(next))
+      const sleep = Effect.sleep(Duration.millis(wakeAt - now))
+      return wasStalled && lost > 0
+        ? Effect.andThen(
+            Effect.logWarning(
+              `nothing ran in this process for ${Math.round(late)} ms: ${lost} jobs lost their leases. Does a job block the event loop?`
+            ),
+            sleep
+          )
+        : sleep
     })
   )
   return {

@@ -3,7 +3,7 @@
  * the ports over both. Swapping the broker is one layer.
  */
 import { Effect, Layer, Redacted } from "effect"
-import { SqlClient } from "effect/sql"
+import type { SqlClient } from "effect/sql"
 import * as PgmqBroker from "../../src/broker/PgmqBroker.ts"
 import * as RedisBroker from "../../src/broker/RedisBroker.ts"
 import * as ServiceBusBroker from "../../src/broker/ServiceBusBroker.ts"

@@ -4,7 +4,17 @@ import { assert, layer } from "@effect/vitest"
 import { Config, Context, DateTime, Effect, Layer, Schedule, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
-import { Broker, CurrentJob, Job, JobStore, Metrics, Polyqueue, TerminalError, Worker, WorkerRegistry } from "../../src/index.ts"
+import {
+  Broker,
+  CurrentJob,
+  Job,
+  JobStore,
+  Metrics,
+  Polyqueue,
+  TerminalError,
+  Worker,
+  WorkerRegistry
+} from "../../src/index.ts"
 import { PolyqueueTest } from "../../src/testing/PolyqueueTest.ts"
 
 // --- jobs.ts: the contract, importable anywhere -----------------------------
@@ -26,34 +36,46 @@ export class SendEmail extends Job.make("SendEmail", {
 export class Digest extends Job.make("Digest", { payload: { day: Schema.DateTimeUtcFromString } }) {}
 
 // --- handlers.ts ------------------------------------------------------------
-export class Smtp extends Context.Service<Smtp, {
-  send(m: { readonly to: string; readonly subject: string }): Effect.Effect<string, MailboxFull | BadAddress>
-}>()("app/Smtp") {
+export class Smtp extends Context.Service<
+  Smtp,
+  {
+    send(m: { readonly to: string; readonly subject: string }): Effect.Effect<string, MailboxFull | BadAddress>
+  }
+>()("app/Smtp") {
   declare static readonly layer: Layer.Layer<Smtp>
 }
-export const SendEmailLive = SendEmail.toLayer(Effect.gen(function*() {
-  const smtp = yield* Smtp // built once
-  return Effect.fnUntraced(function*(email) {
-    const job = yield* CurrentJob
-    yield* job.progress(50)
-    if (!email.to.includes("@")) return yield* Effect.fail(new TerminalError({ message: "no such address" }))
-    return { messageId: yield* smtp.send(email) }
+export const SendEmailLive = SendEmail.toLayer(
+  Effect.gen(function* () {
+    const smtp = yield* Smtp // built once
+    return Effect.fnUntraced(function* (email) {
+      const job = yield* CurrentJob
+      yield* job.progress(50)
+      if (!email.to.includes("@")) return yield* Effect.fail(new TerminalError({ message: "no such address" }))
+      return { messageId: yield* smtp.send(email) }
+    })
   })
-}))
-export const DigestLive = Digest.toLayer(Effect.fnUntraced(function*({ day }) {
-  yield* Effect.logInfo(DateTime.formatIso(day))
-}))
+)
+export const DigestLive = Digest.toLayer(
+  Effect.fnUntraced(function* ({ day }) {
+    yield* Effect.logInfo(DateTime.formatIso(day))
+  })
+)
 
 // --- enqueue: the transaction is the ordinary one ----------------------------
-export const signUp = Effect.fn("signUp")(function*(email: string) {
+export const signUp = Effect.fn("signUp")(function* (email: string) {
   const sql = yield* SqlClient.SqlClient
-  return yield* sql.withTransaction(Effect.gen(function*() {
-    yield* sql`insert into users ${sql.insert({ email })}`
-    return yield* SendEmail.enqueue({ to: email, subject: "Welcome" }, { delay: "5 minutes", priority: 1 })
-  }))
+  return yield* sql.withTransaction(
+    Effect.gen(function* () {
+      yield* sql`insert into users ${sql.insert({ email })}`
+      return yield* SendEmail.enqueue({ to: email, subject: "Welcome" }, { delay: "5 minutes", priority: 1 })
+    })
+  )
 })
-export const many = SendEmail.enqueueAll([{ to: "a", subject: "b" }, { to: "c", subject: "d" }])
-export const waitForIt = Effect.gen(function*() {
+export const many = SendEmail.enqueueAll([
+  { to: "a", subject: "b" },
+  { to: "c", subject: "d" }
+])
+export const waitForIt = Effect.gen(function* () {
   const job = yield* SendEmail.enqueue({ to: "ada@example.com", subject: "Hi" })
   const { messageId } = yield* job.await
   return messageId
@@ -81,7 +103,11 @@ export const Embedded = Jobs.pipe(Layer.provide(Polyqueue.layerEmbedded()))
 Layer.launch(App).pipe(NodeRuntime.runMain)
 
 // --- what must not compile ----------------------------------------------------
-const Broken = Worker.layer([SendEmail, Digest]).pipe(Layer.provide(SendEmailLive), Layer.provide(Smtp.layer), Layer.provide(Polyqueue.layerMemory))
+const Broken = Worker.layer([SendEmail, Digest]).pipe(
+  Layer.provide(SendEmailLive),
+  Layer.provide(Smtp.layer),
+  Layer.provide(Polyqueue.layerMemory)
+)
 // @ts-expect-error Job.Handler<"Digest"> is still required
 Layer.launch(Broken).pipe(NodeRuntime.runMain)
 const NoBroker = Jobs.pipe(Layer.provide(Polyqueue.layerProducer), Layer.provide(Database))
@@ -92,7 +118,7 @@ SendEmail.enqueue({ to: 1, subject: "x" })
 // @ts-expect-error one id cannot be given to many jobs
 SendEmail.enqueueAll([{ to: "a", subject: "b" }], { idempotencyKey: "k" })
 // @ts-expect-error messageId missing
-SendEmail.toLayer((_) => Effect.succeed({ id: "x" }))
+SendEmail.toLayer((_email) => Effect.succeed({ id: "x" }))
 
 // --- test: no Postgres, no broker, virtual time -------------------------------
 const TestLive = Worker.layer([SendEmail]).pipe(
@@ -102,11 +128,12 @@ const TestLive = Worker.layer([SendEmail]).pipe(
 )
 layer(TestLive)("sign-up mail", (it) => {
   it.effect("is sent five minutes later", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       yield* SendEmail.enqueue({ to: "ada@example.com", subject: "Welcome" }, { delay: "5 minutes" })
       const [job] = yield* PolyqueueTest.enqueued(SendEmail)
       assert.strictEqual(job?.payload.to, "ada@example.com")
       yield* TestClock.adjust("5 minutes")
       assert.deepStrictEqual(yield* PolyqueueTest.drain, { succeeded: 1, failed: 0 })
-    }))
+    })
+  )
 })

@@ -3,7 +3,7 @@
  * check finds the violation when the mechanism behind it is taken out.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Option, Schema } from "effect"
+import { Deferred, Effect, Layer, Option, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Broker, Job, JobStore, Metrics, Polyqueue, type Ports, Worker, WorkerRegistry } from "../../src/index.ts"
 import type { JobStoreService } from "../../src/JobStore.ts"
@@ -98,7 +98,7 @@ const staleSettleIsAccepted = Effect.gen(function* () {
 describe("controls", () => {
   const check = <A>(
     name: string,
-    scenario: Effect.Effect<A, unknown, Polyqueue | Ports | import("effect").Scope.Scope>,
+    scenario: Effect.Effect<A, unknown, Polyqueue | Ports | Scope.Scope>,
     [promised, violated]: readonly [A, (answer: A) => boolean],
     mutant: Layer.Layer<Polyqueue | Ports>
   ) => {
