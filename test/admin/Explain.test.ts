@@ -50,6 +50,8 @@ onStores("explain", (it) => {
       const job = yield* Fragile.enqueue({ n: 1 }, { delay: "10 minutes" })
       const { runAt } = yield* admin.job(job.id)
       assert.strictEqual((yield* explain(job.id)).earliest, runAt)
+      yield* admin.pauseType("Fragile", { ...by, duration: "1 minute" })
+      assert.strictEqual((yield* explain(job.id)).earliest, runAt, "the pause ends before")
       const { until } = yield* admin.pauseType("Fragile", { ...by, duration: "1 hour" })
       assert.strictEqual((yield* explain(job.id)).earliest, until)
       yield* admin.pauseType("Fragile", by)

@@ -129,6 +129,10 @@ onStores("workers", (it) => {
       assert.strictEqual((yield* Effect.flip(admin.resumeWorker(id, by))).message.includes("told to stop"), true)
       yield* Deferred.await(stopped)
       assert.strictEqual((yield* record(id))?.status, "stopped")
+      // Nor does it come back: others have beaten for a while since
+      const other = yield* startWorker("beats on")
+      yield* until(Effect.map(record(other.id), (worker) => worker!.heartbeatAt > other.heartbeatAt + 200))
+      assert.strictEqual((yield* record(id))?.status, "stopped")
       assert.strictEqual(stage.interrupted.get(running.id), "shutdown")
       const job = yield* admin.job(running.id)
       assert.deepStrictEqual([job.status, job.failures, job.interruptions], ["queued", 0, 1])

@@ -56,13 +56,20 @@ export const actCases = [
 
   contractCase(
     "requeue of what publishes itself leaves the relay its grace, and counts as the first publication",
-    function* ({ driver, insert, row, settle, take }) {
+    function* ({ advance, driver, insert, row, settle, take }) {
       const id = yield* insert({ hinted: true })
       yield* settle(succeeded(yield* take(id)))
       yield* driver.act(request("requeue", [id], { publishIn: 5_000 }))
       const { publishAt, runAt } = yield* row(id)
       assertApart(runAt, publishAt, 5_000)
+      assert.deepStrictEqual(yield* driver.takeHints({ limit: 10, again: true }), [])
+      yield* advance(5_000)
       assert.deepStrictEqual(yield* driver.takeHints({ limit: 10, again: false }), [])
+      const again = yield* driver.takeHints({ limit: 10, again: true })
+      assert.deepStrictEqual(
+        again.map(({ id, publication }) => [id, publication]),
+        [[id, 2]]
+      )
     }
   ),
 
