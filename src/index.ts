@@ -3,7 +3,22 @@
  *
  * Brokers with an SDK of their own live in subpaths (`polyqueue/redis`, …), the test kit in `polyqueue/testing`.
  */
-export { Admin } from "./Admin.ts"
+export {
+  type ActionOptions,
+  type ActionProgress,
+  type ActionReport,
+  Admin,
+  type AdminService,
+  type AuditPage,
+  type Explanation,
+  type JobPage,
+  type PauseOptions,
+  type Preview,
+  type QueueRecord,
+  type Reason,
+  type Selection,
+  type Where
+} from "./Admin.ts"
 export { Broker } from "./Broker.ts"
 export type * from "./broker/BrokerDriver.ts"
 export { CurrentJob, type Interruption, type Progress } from "./CurrentJob.ts"
