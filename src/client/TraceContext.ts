@@ -42,7 +42,14 @@ export const producer = <A, E, R>(type: string, effect: Effect.Effect<A, E, R>):
       : effect
   )
 
-/** Wraps an attempt in a consumer span, child of the enqueue's, when somebody traces. */
+/** The span that a `traceparent` names. Whoever may write the row may write anything there. */
+const spanOf = (traceparent: unknown): Option.Option<Tracer.ExternalSpan> =>
+  typeof traceparent === "string" ? HttpTraceContext.fromHeaders(Headers.fromInput({ traceparent })) : Option.none()
+
+/**
+ * Wraps an attempt in a consumer span, child of the enqueue's, when somebody traces; a retry links to the attempt that
+ * failed before it. `onSpan` is told the attempt's own `traceparent`.
+ */
 export const consumer = <A, E, R>(
   job: {
     readonly id: string
@@ -50,18 +57,26 @@ export const consumer = <A, E, R>(
     readonly queue: string
     readonly attempt: number
     readonly metadata: Readonly<Record<string, string>> | undefined
+    readonly failedTrace: string | undefined
   },
-  effect: Effect.Effect<A, E, R>
+  effect: Effect.Effect<A, E, R>,
+  onSpan: (traceparent: string) => void
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) => {
     if (!isTraced(fiber)) return effect
-    // Whoever may write the row may write anything there
-    const traceparent: unknown = job.metadata?.["traceparent"]
-    const origin =
-      typeof traceparent === "string" ? HttpTraceContext.fromHeaders(Headers.fromInput({ traceparent })) : Option.none()
-    return Effect.withSpan(effect, `run ${job.type}`, {
+    const origin = spanOf(job.metadata?.["traceparent"])
+    const failed = spanOf(job.failedTrace)
+    const tell = Effect.map(Effect.currentSpan, (span) => {
+      const { traceparent } = HttpTraceContext.toHeaders(span)
+      if (traceparent !== undefined) onSpan(traceparent)
+    })
+    return Effect.withSpan(Effect.andThen(Effect.ignore(tell), effect), `run ${job.type}`, {
       kind: "consumer",
       ...(Option.isSome(origin) ? { parent: origin.value } : { root: true }),
+      links: Option.match(failed, {
+        onNone: () => [],
+        onSome: (span) => [{ span, attributes: { "polyqueue.link": "failed attempt" } }]
+      }),
       attributes: {
         "messaging.system": "polyqueue",
         "messaging.operation.type": "process",

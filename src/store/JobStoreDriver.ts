@@ -116,6 +116,8 @@ export interface ClaimedJob extends Lease {
   readonly enqueuedAt: number
   readonly runAt: number
   readonly metadata: Readonly<Record<string, string>> | undefined
+  /** `trace` of the last error: the attempt that this one follows. */
+  readonly failedTrace: string | undefined
 }
 
 /**
@@ -149,6 +151,8 @@ export interface StoredError {
   readonly value?: string | undefined
   /** Rendered cause: stack and causes. */
   readonly stack?: string | undefined
+  /** W3C `traceparent` of the attempt's span, when it was traced. */
+  readonly trace?: string | undefined
 }
 
 /** The end of an attempt, as its owner reports it. */

@@ -35,7 +35,10 @@ export const run = (held: Held, maxResultBytes: number): Effect.Effect<string, u
   )
   return TraceContext.consumer(
     job,
-    Effect.flatMap(Effect.flatMap(decoded, handler.run), (value) => encodeResult(held, value, maxResultBytes))
+    Effect.flatMap(Effect.flatMap(decoded, handler.run), (value) => encodeResult(held, value, maxResultBytes)),
+    (traceparent) => {
+      held.trace = traceparent
+    }
   )
 }
 
@@ -98,7 +101,7 @@ const judge = Effect.fnUntraced(function* (
   ): Settlement => ({
     ...lease,
     _tag: "Failed",
-    error: { code, message: JsonText.sanitize(message, maxMessage), value, stack: stack() },
+    error: { code, message: JsonText.sanitize(message, maxMessage), value, stack: stack(), trace: held.trace },
     retryIn: retryIn === undefined ? undefined : Math.min(maxDelay, Math.max(0, Math.round(retryIn)))
   })
   const giveUp = (code: StopReason, message: string) => failed(code, message, undefined)

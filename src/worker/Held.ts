@@ -22,6 +22,8 @@ export interface Held {
   provenUntil: number
   /** Monotonic ms. */
   startedAt: number
+  /** W3C `traceparent` of the attempt's span, once it runs and when it is traced. */
+  trace?: string
   /** Called once the job is no longer held. Acks its delivery, or drops it. */
   readonly onReleased: ((ending: Ending) => void) | undefined
 }

@@ -79,7 +79,8 @@ export const toClaimed = (row: JobRow, claim: string): ClaimedJob => ({
   timeoutThen: row.job.timeoutThen,
   enqueuedAt: row.enqueuedAt,
   runAt: row.runAt,
-  metadata: parseMetadata(row.job.metadata)
+  metadata: parseMetadata(row.job.metadata),
+  failedTrace: row.error?.trace
 })
 
 /** The row as an inspector sees it. */

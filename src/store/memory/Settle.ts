@@ -30,15 +30,16 @@ export const refusal = (settlement: Settlement): StoreError | undefined => {
 }
 
 /** An error is stored as JSON, its texts included. */
-const refusedError = ({ message, stack, value }: StoredError): string | undefined =>
-  refusedJson(JSON.stringify([message, stack])) ?? (value === undefined ? undefined : refusedJson(value))
+const refusedError = ({ message, stack, trace, value }: StoredError): string | undefined =>
+  refusedJson(JSON.stringify([message, stack, trace])) ?? (value === undefined ? undefined : refusedJson(value))
 
 /** The error as it is kept: without members that are undefined, and not the caller's object. */
-const kept = ({ code, message, stack, value }: StoredError): StoredError => ({
+const kept = ({ code, message, stack, trace, value }: StoredError): StoredError => ({
   code,
   message,
   ...(value === undefined ? {} : { value }),
-  ...(stack === undefined ? {} : { stack })
+  ...(stack === undefined ? {} : { stack }),
+  ...(trace === undefined ? {} : { trace })
 })
 
 const ending = (now: number, settlement: Settlement): Ending => {

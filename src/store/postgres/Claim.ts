@@ -46,7 +46,7 @@ export const take = (names: Names, clock: DatabaseClock, rows: string): string =
 
 const claimed = `j.id, j.attempt, j.type, j.queue, j.priority::int, j.fence::float8, j.payload,
     j.failures - j.retry_from, j.snoozes, j.max_attempts, j.max_snoozes, j.crashes > j.crash_from,
-    j.timeout::float8, j.timeout_then, ${millis("j.enqueued_at")}, ${millis("j.run_at")}, j.metadata`
+    j.timeout::float8, j.timeout_then, ${millis("j.enqueued_at")}, ${millis("j.run_at")}, j.metadata, j.error ->> 'trace'`
 
 type ClaimedRow = [
   id: string,
@@ -65,7 +65,8 @@ type ClaimedRow = [
   timeoutThen: TimeoutThen,
   enqueuedAt: number,
   runAt: number,
-  metadata: Readonly<Record<string, string>> | null
+  metadata: Readonly<Record<string, string>> | null,
+  failedTrace: string | null
 ]
 
 /** Rows of `take`, in claim order: RETURNING has none. */
@@ -89,7 +90,8 @@ export const toClaimed = (claim: string, rows: Rows): ReadonlyArray<ClaimedJob> 
       timeoutThen: row[13],
       enqueuedAt: row[14],
       runAt: row[15],
-      metadata: row[16] ?? undefined
+      metadata: row[16] ?? undefined,
+      failedTrace: row[17] ?? undefined
     }))
     .sort((a, b) => a.priority - b.priority || a.runAt - b.runAt || (a.id < b.id ? -1 : 1))
 

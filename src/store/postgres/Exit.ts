@@ -58,17 +58,20 @@ export const leave = (
 export const errorText = (error: StoredError): string => {
   const value = error.value === undefined ? "" : `,"value":${error.value}`
   const stack = error.stack === undefined ? "" : `,"stack":${JSON.stringify(error.stack)}`
-  return `{"code":${JSON.stringify(error.code)},"message":${JSON.stringify(error.message)}${value}${stack}}`
+  const trace = error.trace === undefined ? "" : `,"trace":${JSON.stringify(error.trace)}`
+  return `{"code":${JSON.stringify(error.code)},"message":${JSON.stringify(error.message)}${value}${stack}${trace}}`
 }
 
 /** A stored error from its JSON text. */
 export const toStoredError = (text: string | null): StoredError | undefined => {
   if (text === null) return undefined
-  const { code, message, stack, value } = JSON.parse(text) as Omit<StoredError, "value"> & { readonly value?: unknown }
+  const stored = JSON.parse(text) as Omit<StoredError, "value"> & { readonly value?: unknown }
+  const { code, message, stack, trace, value } = stored
   return {
     code,
     message,
     ...(value === undefined ? {} : { value: JSON.stringify(value) }),
-    ...(stack === undefined ? {} : { stack })
+    ...(stack === undefined ? {} : { stack }),
+    ...(trace === undefined ? {} : { trace })
   }
 }

@@ -5,6 +5,7 @@ import {
   assertApart,
   contractCase,
   failed,
+  failure,
   ids,
   LEASE,
   released,
@@ -162,7 +163,7 @@ export const claimCases = [
         maxAttempts: 9,
         maxSnoozes: 7
       })
-      yield* settle(failed(yield* take(id), 0))
+      yield* settle(failed(yield* take(id), 0, { ...failure, trace: "00-2" }))
       yield* settle(snoozed(yield* take(id), 1_000))
       yield* advance(SLACK)
       const job = yield* take(id)
@@ -180,7 +181,8 @@ export const claimCases = [
         suspect: false,
         timeout: 5_000,
         timeoutThen: "ignore",
-        metadata: { traceparent: "00-1" }
+        metadata: { traceparent: "00-1" },
+        failedTrace: "00-2"
       })
       assert.strictEqual(
         JSON.stringify(Object.entries(payload as object).sort()),
