@@ -100,5 +100,8 @@ export const fromConcurrency = (
 ): ReadonlyArray<Pool> => {
   if (typeof concurrency === "number") return [new Pool(queues, types, concurrency)]
   const all = new Set([...queues, ...Object.keys(concurrency)])
-  return Array.from(all, (queue) => new Pool([queue], types, concurrency[queue] ?? otherwise))
+  return Array.from(all, (queue) => {
+    const slots = Object.hasOwn(concurrency, queue) ? concurrency[queue] : undefined
+    return new Pool([queue], types, slots ?? otherwise)
+  })
 }
