@@ -1,6 +1,10 @@
 #!/usr/bin/env node
 /** The program `polyqueue`. Loads what it needs only here, so that a missing peer is said in one line. */
+import { enableCompileCache } from "node:module"
 import { version } from "./version.ts"
+
+// Half of the time of a short command is the compilation of what it loads
+enableCompileCache()
 
 try {
   const NodeRuntime = await import("@effect/platform-node/NodeRuntime")

@@ -17,7 +17,7 @@ import { CliFailure, ExitCode, fromCause, usage } from "./Failure.ts"
 type Loaded = Layer.Layer<never, unknown>
 
 const named = (module: object): string => {
-  const names = Object.keys(module)
+  const names = Object.keys(module).sort()
   return names.length === 0 ? "it exports nothing" : `it exports ${names.slice(0, 10).join(", ")}`
 }
 

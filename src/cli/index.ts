@@ -98,11 +98,22 @@ export const runWith = (
     )
 }
 
+/** Whoever reads our output may leave, as `head` does: that ends the command, and is no error. */
+const brokenPipe = Effect.callback<never>(() => {
+  const listener = (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(0)
+    throw error
+  }
+  process.stdout.on("error", listener)
+  return Effect.sync(() => void process.stdout.off("error", listener))
+})
+
 /**
  * The command as a program: arguments, terminal and files of this Node process. Fails with `CliFailure`, which carries the exit
  * code for `NodeRuntime.runMain` and was reported on stderr already.
  */
 export const run = (options: Options): Effect.Effect<void, CliFailure> =>
   Effect.flatMap(Stdio.Stdio, (stdio) => Effect.flatMap(stdio.args, runWith(options))).pipe(
+    Effect.raceFirst(brokenPipe),
     Effect.provide(NodeServices.layer)
   )

@@ -214,6 +214,8 @@ const deployment: DeploymentService = {
   operator: Layer.mergeAll(
     Layer.mock(Admin)(admin),
     Layer.mock(JobStore)({
+      isLocal: true,
+      onEnded: () => () => {},
       count: (filter) => Effect.succeed(filter.timedOut === true ? 1 : 0)
     }),
     Layer.mock(WorkerRegistry)({}),
