@@ -132,7 +132,8 @@ export const make = Effect.fnUntraced(function* (
     )
   )
 
-  const urlOf = (queue: string): string | undefined => options.queueUrls?.[queue] ?? options.queueUrl
+  const own = new Map(Object.entries(options.queueUrls ?? {}))
+  const urlOf = (queue: string): string | undefined => own.get(queue) ?? options.queueUrl
   const requireUrl = (operation: string, queue: string): Effect.Effect<string, BrokerError> => {
     const url = urlOf(queue)
     return url === undefined ? Effect.fail(unmapped(operation, queue)) : Effect.succeed(url)
