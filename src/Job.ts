@@ -25,6 +25,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { guarded } from "./client/Guarded.ts"
 import type { CurrentJob } from "./CurrentJob.ts"
 import { EnqueueError, type JobNotFound, JobStopped, StoreError, type Verdict } from "./JobError.ts"
 import { JobId } from "./JobId.ts"
@@ -222,6 +223,14 @@ type PayloadOf<P extends Schema.Top | Schema.Struct.Fields> = P extends Schema.S
 const invalid = (id: string, reason: EnqueueError["reason"], message: string, cause?: unknown) =>
   new EnqueueError({ id, reason, message, ...(cause === undefined ? {} : { cause }) })
 
+const isSuccess = <A, E>(effect: Effect.Effect<A, E>): effect is Exit.Success<A> =>
+  Exit.isExit(effect) && Exit.isSuccess(effect)
+
+interface Encoded {
+  readonly value: unknown
+  readonly json: unknown
+}
+
 /** Reads a job id from text: fails with a `SchemaError` when it is not a UUID. */
 export const id: (text: string) => Effect.Effect<Id, Schema.SchemaError> = Schema.decodeUnknownEffect(JobId)
 
@@ -275,28 +284,36 @@ export const make = <
   const decodeSuccess = Schema.decodeUnknownEffect(codec.success) as Free
   const decodeError = Schema.decodeUnknownEffect(codec.error) as Free
 
-  const draft = Effect.fnUntraced(function* (input: unknown, own: EnqueueOptions | undefined) {
-    const queue = yield* Polyqueue
-    const jobId = own?.id ?? (yield* queue.makeId)
-    const payload = yield* payloadSchema.makeEffect(input as never).pipe(
-      Effect.mapError((issue) =>
-        invalid(jobId, "InvalidPayload", `${tag}: payload: ${new Schema.SchemaError(issue).message}`)
-      ),
-      Effect.flatMap((value) =>
-        Effect.map(
-          Effect.mapError(encodePayload(value), (error) =>
-            invalid(jobId, "InvalidPayload", `${tag}: payload does not encode: ${error.message}`)
-          ),
-          (json) => ({ value, json })
-        )
-      ),
-      Effect.catchDefect((defect) =>
-        Effect.fail(invalid(jobId, "InvalidPayload", `${tag}: payload cannot be read: ${messageOf(defect)}`))
+  /** The payload, made and encoded: on the spot unless its schema has to ask somebody. */
+  const encode = (jobId: string, input: unknown): Effect.Effect<Encoded, EnqueueError> => {
+    const wrong = (what: string, error: { readonly message: string } | string) =>
+      invalid(
+        jobId,
+        "InvalidPayload",
+        `${tag}: payload${typeof error === "string" ? " cannot be read" : what}: ${messageOf(error)}`
       )
+    const made = Effect.mapErrorEager(
+      guarded(() => payloadSchema.makeEffect(input as never)),
+      (issue) => wrong("", typeof issue === "string" ? issue : new Schema.SchemaError(issue))
     )
+    return Effect.flatMapEager(made, (value) => {
+      const json = Effect.mapErrorEager(
+        guarded(() => encodePayload(value)),
+        (error) => wrong(" does not encode", error)
+      )
+      return Effect.mapEager(json, (json) => ({ value, json }))
+    })
+  }
+
+  const draft = Effect.fnUntraced(function* (input: unknown, own: EnqueueOptions | undefined) {
+    const jobId = own?.id ?? (yield* (yield* Polyqueue).makeId)
+    return draftOf(jobId, yield* encode(jobId, input), own)
+  })
+
+  const draftOf = (jobId: string, payload: Encoded, own: EnqueueOptions | undefined): Draft => {
     const key = own?.idempotencyKey ?? definition.idempotencyKey?.(payload.value)
     const timeout = own?.timeout ?? definition.timeout
-    const result: Draft = {
+    return {
       id: jobId,
       freshId: own?.id === undefined,
       type: tag,
@@ -313,8 +330,7 @@ export const make = <
       keyScope: definition.keyScope,
       tags: own?.tags ?? []
     }
-    return result
-  })
+  }
 
   const exitOf = (record: JobRecord): Effect.Effect<Exit.Exit<unknown, unknown>, StoreError> => {
     const undecodable = (what: string) => (error: Schema.SchemaError) =>
@@ -362,25 +378,43 @@ export const make = <
     )
   }
 
-  const handle = (jobId: Id, deduplicated = false): Handle<unknown, unknown> => ({
-    id: jobId,
-    deduplicated,
-    await: Effect.flatMap(
-      Polyqueue.use((queue) => queue.ended(jobId)),
-      (record) => Effect.flatten(exitOf(record))
-    ),
-    poll: Effect.flatMap(
-      Polyqueue.use((queue) => queue.get(jobId)),
-      stateOf
-    ),
-    changes: Stream.unwrap(Polyqueue.useSync((queue) => Stream.mapEffect(queue.changes(jobId), stateOf))),
-    cancel: Polyqueue.use((queue) => queue.cancel(jobId))
-  })
+  /** Made for every job of a batch, and mostly thrown away: what it can do is made when it is asked for. */
+  class JobHandle implements Handle<unknown, unknown> {
+    readonly id: Id
+    readonly deduplicated: boolean
+
+    constructor(jobId: Id, deduplicated: boolean) {
+      this.id = jobId
+      this.deduplicated = deduplicated
+    }
+
+    get await() {
+      return Effect.flatMap(
+        Polyqueue.use((queue) => queue.ended(this.id)),
+        (record) => Effect.flatten(exitOf(record))
+      )
+    }
+
+    get poll() {
+      return Effect.flatMap(
+        Polyqueue.use((queue) => queue.get(this.id)),
+        stateOf
+      )
+    }
+
+    get changes() {
+      return Stream.unwrap(Polyqueue.useSync((queue) => Stream.mapEffect(queue.changes(this.id), stateOf)))
+    }
+
+    get cancel() {
+      return Polyqueue.use((queue) => queue.cancel(this.id))
+    }
+  }
 
   const enqueue = Effect.fnUntraced(function* (input: unknown, own?: EnqueueOptions) {
     const queue = yield* Polyqueue
     const made = yield* queue.enqueue(yield* draft(input, own))
-    return handle(made.id, made.deduplicated)
+    return new JobHandle(made.id, made.deduplicated)
   })
 
   const self = Object.assign(function () {}, {
@@ -389,14 +423,18 @@ export const make = <
     payloadSchema,
     successSchema,
     errorSchema,
-    handle: (jobId: Id) => handle(jobId),
+    handle: (jobId: Id) => new JobHandle(jobId, false),
     enqueue,
     enqueueAll: Effect.fnUntraced(function* (inputs: Iterable<unknown>, own?: SharedOptions) {
       const queue = yield* Polyqueue
       const drafts: Array<Draft> = []
-      for (const input of inputs) drafts.push(yield* draft(input, own))
+      for (const input of inputs) {
+        const jobId = yield* queue.makeId
+        const payload = encode(jobId, input)
+        drafts.push(draftOf(jobId, isSuccess(payload) ? payload.value : yield* payload, own))
+      }
       const made = yield* queue.enqueueAll(drafts)
-      return made.map((one) => handle(one.id, one.deduplicated))
+      return made.map((one) => new JobHandle(one.id, one.deduplicated))
     }),
     execute: (input: unknown, own?: EnqueueOptions) =>
       Effect.flatMap(

@@ -76,12 +76,12 @@ export const make = Effect.fnUntraced(function* (
       )(settlements),
       (outcomes) => {
         if (listeners.size > 0) {
-          ended(
-            settlements.flatMap((settlement, i) => {
-              const outcome = outcomes[i]!
-              return outcome._tag === "Settled" && outcome.status !== "queued" ? [settlement.id] : []
-            })
-          )
+          const ids: Array<string> = []
+          for (let i = 0; i < outcomes.length; i++) {
+            const outcome = outcomes[i]!
+            if (outcome._tag === "Settled" && outcome.status !== "queued") ids.push(settlements[i]!.id)
+          }
+          ended(ids)
         }
         return outcomes
       }

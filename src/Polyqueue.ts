@@ -116,23 +116,22 @@ const make = Effect.fnUntraced(function* (
     return Effect.flatMap(store.inTransaction, (inside) => (inside ? publisher.direct(hints) : publisher.later(hints)))
   }
 
-  const complete = Effect.fnUntraced(function* (draft: DraftCheck.Draft) {
-    const checked = DraftCheck.check(draft, defaults)
-    if (Result.isFailure(checked)) return yield* checked.failure
-    const metadata = yield* TraceContext.current
-    const isDue = checked.success.delay <= 0 && checked.success.runAt === undefined
-    const job: NewJob = { ...checked.success, metadata, hinted, publishIn: isDue ? publishIn : 0 }
-    return job
-  })
+  const complete = (draft: DraftCheck.Draft, metadata: string | undefined): Result.Result<NewJob, EnqueueError> =>
+    Result.map(DraftCheck.check(draft, defaults), (checked) => ({
+      ...checked,
+      metadata,
+      hinted,
+      publishIn: checked.delay <= 0 && checked.runAt === undefined ? publishIn : 0
+    }))
 
-  const answer = (job: NewJob, outcome: EnqueueOutcome): Effect.Effect<Made, EnqueueError> => {
+  const answer = (job: NewJob, outcome: EnqueueOutcome): Result.Result<Made, EnqueueError> => {
     switch (outcome._tag) {
       case "Inserted":
-        return Effect.succeed({ id: job.id as JobId, deduplicated: false })
+        return Result.succeed({ id: job.id as JobId, deduplicated: false })
       case "Duplicate":
-        return Effect.succeed({ id: outcome.id as JobId, deduplicated: true })
+        return Result.succeed({ id: outcome.id as JobId, deduplicated: true })
       case "IdConflict":
-        return Effect.fail(
+        return Result.fail(
           new EnqueueError({
             id: job.id,
             reason: "IdConflict",
@@ -140,7 +139,7 @@ const make = Effect.fnUntraced(function* (
           })
         )
       case "Refused":
-        return Effect.fail(refused(job, outcome.error))
+        return Result.fail(refused(job, outcome.error))
     }
   }
   const refused = (job: NewJob, error: StoreError) =>
@@ -156,20 +155,31 @@ const make = Effect.fnUntraced(function* (
   }
 
   const enqueue = Effect.fnUntraced(function* (draft: DraftCheck.Draft) {
-    const job = yield* complete(draft)
+    const job = yield* Effect.fromResult(complete(draft, yield* TraceContext.current))
     const outcome = yield* Effect.mapError(store.enqueueOne(job), (error) => refused(job, error))
     if (outcome._tag === "Inserted") {
       count(job, 1, 0)
       yield* publish([job])
     } else if (outcome._tag === "Duplicate") count(job, 0, 1)
-    return yield* answer(job, outcome)
+    return yield* Effect.fromResult(answer(job, outcome))
   })
 
   const enqueueAll = Effect.fnUntraced(function* (drafts: ReadonlyArray<DraftCheck.Draft>) {
     if (drafts.length === 0) return []
-    const jobs = yield* Effect.forEach(drafts, complete)
+    const metadata = yield* TraceContext.current
+    const jobs: Array<NewJob> = []
+    for (const draft of drafts) {
+      const job = complete(draft, metadata)
+      if (Result.isFailure(job)) return yield* job.failure
+      jobs.push(job.success)
+    }
     const outcomes = yield* Effect.mapError(store.enqueue(jobs), (error) => refused(jobs[0]!, error))
-    const made = yield* Effect.forEach(jobs, (job, i) => answer(job, outcomes[i]!))
+    const made: Array<Made> = []
+    for (let i = 0; i < jobs.length; i++) {
+      const one = answer(jobs[i]!, outcomes[i]!)
+      if (Result.isFailure(one)) return yield* one.failure
+      made.push(one.success)
+    }
     const inserted = jobs.filter((_, i) => outcomes[i]!._tag === "Inserted")
     count(jobs[0]!, inserted.length, jobs.length - inserted.length)
     if (inserted.length > 0) yield* publish(inserted)

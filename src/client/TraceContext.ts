@@ -47,8 +47,8 @@ const spanOf = (traceparent: unknown): Option.Option<Tracer.ExternalSpan> =>
   typeof traceparent === "string" ? HttpTraceContext.fromHeaders(Headers.fromInput({ traceparent })) : Option.none()
 
 /**
- * Wraps an attempt in a consumer span, child of the enqueue's, when somebody traces; a retry links to the attempt that
- * failed before it. `onSpan` is told the attempt's own `traceparent`.
+ * Runs an attempt, made in its own fiber, in a consumer span, child of the enqueue's, when somebody traces; a retry
+ * links to the attempt that failed before it. `onSpan` is told the attempt's own `traceparent`.
  */
 export const consumer = <A, E, R>(
   job: {
@@ -59,18 +59,18 @@ export const consumer = <A, E, R>(
     readonly metadata: Readonly<Record<string, string>> | undefined
     readonly failedTrace: string | undefined
   },
-  effect: Effect.Effect<A, E, R>,
+  make: () => Effect.Effect<A, E, R>,
   onSpan: (traceparent: string) => void
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) => {
-    if (!isTraced(fiber)) return effect
+    if (!isTraced(fiber)) return make()
     const origin = spanOf(job.metadata?.["traceparent"])
     const failed = spanOf(job.failedTrace)
     const tell = Effect.map(Effect.currentSpan, (span) => {
       const { traceparent } = HttpTraceContext.toHeaders(span)
       if (traceparent !== undefined) onSpan(traceparent)
     })
-    return Effect.withSpan(Effect.andThen(Effect.ignore(tell), effect), `run ${job.type}`, {
+    return Effect.withSpan(Effect.andThen(Effect.ignore(tell), Effect.suspend(make)), `run ${job.type}`, {
       kind: "consumer",
       ...(Option.isSome(origin) ? { parent: origin.value } : { root: true }),
       links: Option.match(failed, {

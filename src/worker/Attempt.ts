@@ -7,6 +7,7 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import { guarded } from "../client/Guarded.ts"
 import * as TraceContext from "../client/TraceContext.ts"
 import { RetryAfter, Snooze, type StopReason, TerminalError } from "../JobError.ts"
 import * as JobPolicy from "../JobPolicy.ts"
@@ -26,33 +27,35 @@ const maxDelay = 10 * 366 * 86_400_000
 const maxMessage = 2_000
 const maxStack = 16_000
 
-/** Runs the attempt. Succeeds with the result as JSON text. */
+/**
+ * Runs the attempt. Succeeds with the result as JSON text. What need not wait (decoding and encoding by schemas that ask
+ * nobody) is done on the spot, inside the attempt's fiber.
+ */
 export const run = (held: Held, maxResultBytes: number): Effect.Effect<string, unknown> => {
   const { definition, handler, job } = held
-  const decoded = Effect.mapError(
-    definition.decodePayload(job.payload),
-    (error) => new Misfit({ reason: "undecodable", message: `the payload does not decode: ${error.message}` })
-  )
-  return TraceContext.consumer(
-    job,
-    Effect.flatMap(Effect.flatMap(decoded, handler.run), (value) => encodeResult(held, value, maxResultBytes)),
-    (traceparent) => {
-      held.trace = traceparent
-    }
-  )
+  const encode = (value: unknown) => encodeResult(held, value, maxResultBytes)
+  const make = () => {
+    const decoded = Effect.mapErrorEager(
+      definition.decodePayload(job.payload),
+      (error) => new Misfit({ reason: "undecodable", message: `the payload does not decode: ${error.message}` })
+    )
+    return Effect.flatMapEager(Effect.flatMapEager(decoded, handler.run), encode)
+  }
+  return TraceContext.consumer(job, make, (traceparent) => {
+    held.trace = traceparent
+  })
 }
 
 const encodeResult = (held: Held, value: unknown, maxBytes: number): Effect.Effect<string, Misfit> => {
   const invalid = (message: string) =>
     new Misfit({ reason: "resultInvalid", message: `the result cannot be stored: ${message}` })
-  return held.definition.encodeSuccess(value).pipe(
-    Effect.mapError((error) => invalid(error.message)),
-    // A cycle or a nesting too deep breaks the encoder itself
-    Effect.catchDefect((defect) => Effect.fail(invalid(messageOf(defect)))),
-    Effect.flatMap((json) => {
+  const encoded = guarded(() => held.definition.encodeSuccess(value))
+  return Effect.flatMapEager(
+    Effect.mapErrorEager(encoded, (error) => invalid(typeof error === "string" ? error : error.message)),
+    (json) => {
       const text = JsonText.encode(json, maxBytes)
       return Result.isSuccess(text) ? Effect.succeed(text.success) : Effect.fail(invalid(text.failure.message))
-    })
+    }
   )
 }
 

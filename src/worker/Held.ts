@@ -9,6 +9,8 @@ import type { ClaimedJob, Lease } from "../store/JobStoreDriver.ts"
 import type { Pool } from "./Pool.ts"
 
 export interface Held {
+  /** `keyOf` its attempt. */
+  readonly key: string
   readonly job: ClaimedJob
   readonly definition: Definition
   readonly handler: HandlerService
@@ -22,6 +24,8 @@ export interface Held {
   provenUntil: number
   /** Monotonic ms. */
   startedAt: number
+  /** How long its handler ran, in ms: known when it has ended, 0 when it never ran. */
+  ran: number
   /** W3C `traceparent` of the attempt's span, once it runs and when it is traced. */
   trace?: string
   /** Called once the job is no longer held. Acks its delivery, or drops it. */

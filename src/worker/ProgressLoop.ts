@@ -6,7 +6,7 @@ import { sanitize } from "../store/JsonText.ts"
 import type { Lease } from "../store/JobStoreDriver.ts"
 import { keyOf } from "./Held.ts"
 import * as Signal from "./Signal.ts"
-import type { ProgressSink } from "./Slots.ts"
+import type { ProgressSink } from "./RunningJob.ts"
 import type { Supervisor } from "./Supervisor.ts"
 
 export const make = Effect.fnUntraced(function* (

@@ -11,7 +11,7 @@ import type { AttemptOutcome, Settlement } from "../store/JobStoreDriver.ts"
 import { type Ending, type Held, leaseOf } from "./Held.ts"
 import * as Signal from "./Signal.ts"
 import type { Slots } from "./Slots.ts"
-import { monotonic, type WorkerContext } from "./WorkerContext.ts"
+import type { WorkerContext } from "./WorkerContext.ts"
 
 const maxBatch = 1_000
 /** Pause before a row that somebody else holds a lock on is tried again. */
@@ -26,7 +26,7 @@ export const make = Effect.fnUntraced(function* (
   worker: WorkerContext,
   slots: Slots
 ): Effect.fn.Return<void, never, Scope.Scope> {
-  const { clock, metrics, store } = worker
+  const { metrics, store } = worker
   /** Settlements whose row somebody else holds a lock on: each is tried again alone. */
   const locked = new Map<Held, Due>()
   const lockedSome = Signal.make()
@@ -35,14 +35,13 @@ export const make = Effect.fnUntraced(function* (
     const final = ending !== "again"
     if (metrics.enabled) {
       const { job } = due.held
-      const ran = monotonic(clock) - due.held.startedAt
       metrics.record({
         _tag: "Ended",
         queue: job.queue,
         type: job.type,
         outcome: outcomeOf(due.settlement),
         final,
-        ran,
+        ran: due.held.ran,
         attempt: job.attempt
       })
     }

@@ -4,19 +4,17 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import * as References from "effect/References"
 import type * as Scope from "effect/Scope"
-import { CurrentJob, type Interruption, type Progress } from "../CurrentJob.ts"
-import type { JobId } from "../JobId.ts"
-import type { ClaimedJob, ClaimPool, Lease, Settlement } from "../store/JobStoreDriver.ts"
+import { CurrentJob, type Interruption } from "../CurrentJob.ts"
+import type { ClaimedJob, ClaimPool, Settlement } from "../store/JobStoreDriver.ts"
 import * as Attempt from "./Attempt.ts"
 import * as Deadlines from "./Deadlines.ts"
 import { type Ending, type Held, keyOf, leaseOf } from "./Held.ts"
 import type { Pool } from "./Pool.ts"
+import { type ProgressSink, RunningJob } from "./RunningJob.ts"
 import * as Signal from "./Signal.ts"
 import { monotonic, type WorkerContext } from "./WorkerContext.ts"
 
@@ -63,11 +61,6 @@ export interface Slots {
   readonly runningCount: () => number
 }
 
-/** Reports of progress wait here, the last one per job wins. */
-export interface ProgressSink {
-  readonly report: (lease: Lease, progress: Progress | undefined) => void
-}
-
 export const make = Effect.fnUntraced(function* (
   worker: WorkerContext,
   pools: ReadonlyArray<Pool>,
@@ -85,6 +78,7 @@ export const make = Effect.fnUntraced(function* (
   let draining = false
   let accepted = () => {}
   let suspectsHeld = 0
+  const starting = new Set<Pool>()
 
   const settle = (one: Held, settlement: Settlement) => {
     one.phase = "ended"
@@ -93,7 +87,7 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const release = (one: Held, ending: Ending) => {
-    if (!held.delete(keyOf(one.job))) return
+    if (!held.delete(one.key)) return
     one.phase = "ended"
     if (one.job.suspect) suspectsHeld--
     one.onReleased?.(ending)
@@ -110,8 +104,8 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const onExit = (one: Held, exit: Exit.Exit<string, unknown>) => {
-    const ran = monotonic(clock) - one.startedAt
-    one.pool.ran(ran)
+    one.ran = monotonic(clock) - one.startedAt
+    one.pool.ran(one.ran)
     // Lost, or settled without it because it would not stop: only the slot is left to free
     if (one.phase === "running") {
       if (exit._tag === "Success") settle(one, succeeded(one, exit.value))
@@ -129,30 +123,19 @@ export const make = Effect.fnUntraced(function* (
 
   const context = (one: Held): Context.Context<never> => {
     const { job } = one
-    const lease = leaseOf(one)
-    const current = CurrentJob.of({
-      id: job.id as JobId,
-      attempt: job.attempt,
-      fence: job.fence,
-      enqueuedAt: DateTime.makeUnsafe(job.enqueuedAt),
-      deadline:
-        job.timeout === undefined
-          ? Option.none()
-          : Option.some(DateTime.makeUnsafe(clock.currentTimeMillisUnsafe() + job.timeout)),
-      interruption: Effect.sync(() => Option.fromUndefinedOr(one.interruption)),
-      heartbeat: Effect.sync(() => progress.report(lease, undefined)),
-      progress: (value) => Effect.sync(() => progress.report(lease, value))
-    })
     return one.handler.context.pipe(
-      Context.add(CurrentJob, current),
+      Context.add(CurrentJob, new RunningJob(one, progress, clock)),
       Context.add(References.CurrentLogAnnotations, { job: job.type, jobId: job.id, attempt: job.attempt })
     ) as Context.Context<never>
   }
 
+  /** A handler that ends at once frees its slot while the loop is here: the loop goes on, nothing nests. */
   const start = (pool: Pool) => {
+    if (starting.has(pool)) return
+    starting.add(pool)
     while (!closed && !draining && pool.running < pool.slots) {
       const one = pool.shift()
-      if (one === undefined) return
+      if (one === undefined) break
       one.phase = "running"
       one.startedAt = monotonic(clock)
       pool.running++
@@ -167,6 +150,7 @@ export const make = Effect.fnUntraced(function* (
       one.fiber = fiber
       fiber.addObserver((exit) => onExit(one, exit))
     }
+    starting.delete(pool)
   }
 
   const interrupt = (one: Held, reason: Interruption) => {
@@ -190,6 +174,7 @@ export const make = Effect.fnUntraced(function* (
         `job ${one.job.id} (${one.job.type}) does not stop ${timings.interruptGrace} ms after it was interrupted (${one.interruption}): unresponsive, its slot stays taken`
       )
     )
+    one.ran = monotonic(clock) - one.startedAt
     if (one.phase === "running") settleFailure(one, Cause.interrupt())
   }
 
@@ -224,6 +209,7 @@ export const make = Effect.fnUntraced(function* (
         // The store only answers with ranges it was asked for
         if (handler === undefined || pool === undefined) continue
         const one: Held = {
+          key: keyOf(job),
           job,
           definition: handler.job.definition,
           handler: handler.handler,
@@ -233,9 +219,10 @@ export const make = Effect.fnUntraced(function* (
           interruption: undefined,
           provenUntil: sentAt + timings.lease,
           startedAt: sentAt,
+          ran: 0,
           onReleased: released?.(job)
         }
-        held.set(keyOf(job), one)
+        held.set(one.key, one)
         if (job.suspect) suspectsHeld++
         // Never into the store of a pool that starts nothing: there it would stand in the way of later claims
         if (closed || draining || pool.slots === 0) interrupt(one, "shutdown")

@@ -1,0 +1,57 @@
+/** How a worker starts what it holds. */
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Layer, Schema } from "effect"
+import { CurrentJob, Job, Polyqueue, Worker } from "../../src/index.ts"
+
+class Quick extends Job.make("Quick", { payload: { n: Schema.Int } }) {}
+
+describe("slots", () => {
+  it.effect("jobs that end at once are started one after the other, never one inside the other", () =>
+    Effect.gen(function* () {
+      const count = 300
+      const depths: Array<number> = []
+      const all = yield* Deferred.make<void>()
+      const limit = Error.stackTraceLimit
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          Error.stackTraceLimit = Infinity
+        }),
+        () =>
+          Effect.sync(() => {
+            Error.stackTraceLimit = limit
+          })
+      )
+      const live = Quick.toLayer(() =>
+        Effect.suspend(() => {
+          depths.push(new Error().stack!.split("\n").length)
+          return depths.length === count ? Deferred.succeed(all, undefined) : Effect.void
+        })
+      )
+      yield* Quick.enqueueAll(Array.from({ length: count }, (_, n) => ({ n })))
+      yield* Layer.build(Worker.layer([Quick], { concurrency: count }).pipe(Layer.provide(live)))
+      yield* Deferred.await(all)
+      assert.isBelow(Math.max(...depths) - Math.min(...depths), 50)
+    }).pipe(Effect.scoped, Effect.provide(Polyqueue.layerMemory))
+  )
+
+  it.effect("what a handler asks of its job may be taken out of it and kept", () =>
+    Effect.gen(function* () {
+      const seen = yield* Deferred.make<ReadonlyArray<unknown>>()
+      const live = Quick.toLayer(
+        Effect.fnUntraced(function* () {
+          const { attempt, deadline, enqueuedAt, heartbeat, interruption, progress } = yield* CurrentJob
+          yield* progress(50)
+          yield* heartbeat
+          yield* Deferred.succeed(seen, [attempt, deadline._tag, enqueuedAt._tag, (yield* interruption)._tag])
+        })
+      )
+      yield* Layer.build(Worker.layer([Quick]).pipe(Layer.provide(live)))
+      const job = yield* Quick.enqueue({ n: 1 }, { timeout: { after: "1 minute" } })
+      assert.deepStrictEqual(yield* Deferred.await(seen), [1, "Some", "Utc", "None"])
+      const { await: end, cancel, poll } = job
+      yield* end
+      assert.strictEqual((yield* poll).status, "succeeded")
+      assert.isFalse(yield* cancel)
+    }).pipe(Effect.scoped, Effect.provide(Polyqueue.layerMemory))
+  )
+})
