@@ -238,6 +238,15 @@ export class EmulatedQueue {
     }
   }
 
+  /** Forgets everything, as an outage without storage would: also what is locked or scheduled. */
+  clear(): void {
+    for (const { timer } of this.locks.values()) clearTimeout(timer)
+    for (const { timer } of this.scheduled.values()) clearTimeout(timer)
+    this.locks.clear()
+    this.scheduled.clear()
+    this.active.length = 0
+  }
+
   /** Stops all timers. */
   close(): void {
     for (const { timer } of this.locks.values()) clearTimeout(timer)
