@@ -22,6 +22,11 @@ export interface Options {
   readonly capabilities: Capabilities
   /** Which hooks of `BrokerUnderTest` the layer brings; their cases run only then. Default: none. */
   readonly hooks?: ReadonlyArray<Hook>
+  /**
+   * Whether cases run side by side, each on a queue of its own: they mostly wait. `false` for brokers whose queues share
+   * something that the cases would notice. Default `true`.
+   */
+  readonly concurrent?: boolean
   /** Sentences that this broker cannot keep, each with the reason, which the run prints. */
   readonly skip?: ReadonlyArray<{ readonly test: string; readonly reason: string }>
 }
@@ -66,7 +71,8 @@ export const suite = <E>(name: string, layer: Layer.Layer<BrokerUnderTest, E>, o
     )
     for (const one of applicable) {
       const skipped = options.skip?.find(({ test }) => test === one.name)
-      if (skipped === undefined) it.effect(one.name, () => one.run, 60_000)
+      const concurrent = options.concurrent !== false && one.alone !== true
+      if (skipped === undefined) it.effect(one.name, () => one.run, { timeout: 60_000, concurrent })
       else it(one.name, (context) => context.skip(skipped.reason))
     }
   })

@@ -19,6 +19,8 @@ export interface ContractCase {
   /** The sentence; also what `skip` names. */
   readonly name: string
   readonly applies: (capabilities: Capabilities, hooks: ReadonlyArray<Hook>) => boolean
+  /** Takes the server away from everybody: never runs beside another case. */
+  readonly alone?: true
   readonly run: Case
 }
 

@@ -120,6 +120,7 @@ export const commonCases: ReadonlyArray<Under.ContractCase> = [
   {
     name: "during an outage publish says so with a typed error, health reports it, and afterwards all is well",
     applies: (_, hooks) => hooks.includes("outage"),
+    alone: true,
     run: Effect.gen(function* () {
       const { broker, driver, queue } = yield* Under.setup()
       const away = ["Unavailable", "OutcomeUnknown", "Throttled"]
@@ -139,6 +140,7 @@ export const commonCases: ReadonlyArray<Under.ContractCase> = [
   {
     name: "a restart of the broker does not end a consumer",
     applies: (_, hooks) => hooks.includes("restart"),
+    alone: true,
     run: Effect.gen(function* () {
       const { broker, consumer, driver, queue } = yield* Under.setup({ longLease: true })
       const one = yield* consumer
