@@ -110,7 +110,8 @@ describePostgres("a worker on a server", () => {
     () =>
       Effect.scoped(
         Effect.gen(function* () {
-          const server = yield* ownServer()
+          // What was committed must survive the crash
+          const server = yield* ownServer({ durable: true })
           yield* Effect.gen(function* () {
             const gate = yield* Gate
             const before = yield* Wait.enqueueAll(Array.from({ length: 5 }, (_, n) => ({ n })))
