@@ -1,7 +1,8 @@
 /** Why a job does not run, and when it could: every reason, from the state that is its cause. */
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
-import { Admin, JobStore, Polyqueue } from "../../src/index.ts"
+import { Admin, JobStore, Polyqueue, WorkerRegistry } from "../../src/index.ts"
+import type { WorkerInfo } from "../../src/WorkerRegistry.ts"
 import { onStores } from "./OnStores.ts"
 import { by, Endless, Fragile, Orphan, Stage, startWorker, until } from "./Stage.ts"
 
@@ -125,6 +126,58 @@ onStores("explain", (it) => {
       const [reason] = (yield* explain(running.id)).reasons
       assert.isTrue(reason?._tag === "Ended" || (reason?._tag === "Running" && reason.cancelRequested))
       yield* admin.fail({ ids: [running.id, waiting.id] }, by)
+    })
+  )
+
+  it.effect("ready, busy, a suspect, draining or gone: as the workers' last heartbeats tell", () =>
+    Effect.gen(function* () {
+      const store = yield* JobStore
+      const registry = yield* WorkerRegistry
+      const admin = yield* Admin
+      const id = `fake ${globalThis.crypto.randomUUID()}`
+      const beat = (said: Partial<WorkerInfo>) =>
+        registry.heartbeat({
+          id,
+          host: "host",
+          pid: 1,
+          name: "fake",
+          version: "1",
+          queues: ["fake"],
+          jobTypes: ["Orphan"],
+          slots: 2,
+          running: [],
+          runningCount: 1,
+          status: "running",
+          memory: 1,
+          eventLoopDelay: 0,
+          ...said
+        })
+      const job = yield* Orphan.enqueue({ n: 1 }, { queue: "fake" })
+      const reasonsAfter = (said: Partial<WorkerInfo>) => Effect.andThen(beat(said), tags(job.id))
+      assert.deepStrictEqual(yield* reasonsAfter({}), ["Ready"])
+      const ready = yield* explain(job.id)
+      assert.strictEqual(ready.earliest, ready.now)
+      assert.deepStrictEqual(yield* reasonsAfter({ runningCount: 2 }), ["SlotsBusy"])
+      assert.deepStrictEqual(yield* reasonsAfter({ jobTypes: ["Other"] }), ["NoWorker"])
+      assert.deepStrictEqual(yield* reasonsAfter({ queues: ["other"] }), ["NoWorker"])
+      assert.deepStrictEqual(yield* reasonsAfter({ status: "draining" }), ["NoWorker"])
+      const [draining] = (yield* explain(job.id)).reasons
+      assert.strictEqual(draining?._tag === "NoWorker" && draining.draining, 1)
+      yield* claimAs("gone", job.id, "Orphan", 1)
+      yield* until(Effect.map(tags(job.id), ([tag]) => tag === "Abandoned"))
+      yield* store.reap({ limit: 10, exceptWorkers: [], ids: [job.id] })
+      assert.deepStrictEqual(yield* reasonsAfter({ runningCount: 2 }), ["SlotsBusy", "Suspect"])
+      const suspect = (yield* explain(job.id)).reasons[1]
+      assert.deepStrictEqual(suspect?._tag === "Suspect" && [suspect.crashes, suspect.maxCrashes], [1, 3])
+      yield* registry.stop(id)
+      const [nobody] = (yield* explain(job.id)).reasons
+      assert.strictEqual(nobody?._tag === "NoWorker" && nobody.draining, 0)
+      // Somebody looked after it: it is trusted again
+      yield* admin.fail({ ids: [job.id] }, by)
+      yield* admin.requeue({ ids: [job.id] }, by)
+      assert.deepStrictEqual(yield* reasonsAfter({}), ["Ready"])
+      yield* registry.stop(id)
+      yield* admin.cancel({ ids: [job.id] }, by)
     })
   )
 })
