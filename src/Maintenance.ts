@@ -15,6 +15,8 @@ import type { Supervisor } from "./worker/Supervisor.ts"
 
 const relayEvery = 1_000
 const retentionEvery = 60_000
+/** A long backlog is worked off in one round of many statements. */
+const backlog = 3_600_000
 
 /**
  * Starts all duties in the scope: sweeps every `sweepEvery` ms (±20 %), the relay every second, retention every minute.
@@ -29,9 +31,9 @@ export const start = Effect.fnUntraced(function* (
   yield* supervisor.every("reap-leases", sweepEvery, reaper.sweep)
   yield* supervisor.every("reap-timeouts", sweepEvery, TimeoutBackstop.make(maintenance))
   yield* supervisor.every("reap-workers", sweepEvery * 3, StaleWorkers.make(maintenance))
-  yield* supervisor.every("retention", retentionEvery, RetentionSweep.make(maintenance))
+  yield* supervisor.every("retention", retentionEvery, RetentionSweep.make(maintenance), backlog)
   if (broker.capabilities.carriesHints) {
-    yield* supervisor.every("relay", relayEvery, HintRelay.make(maintenance))
+    yield* supervisor.every("relay", relayEvery, HintRelay.make(maintenance), backlog)
   }
   return reaper
 })

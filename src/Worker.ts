@@ -37,6 +37,7 @@ import * as HintedClaims from "./worker/HintedClaims.ts"
 import * as LeaseKeeper from "./worker/LeaseKeeper.ts"
 import * as Orders from "./worker/Orders.ts"
 import * as Pool from "./worker/Pool.ts"
+import * as Probe from "./worker/Probe.ts"
 import * as ProgressLoop from "./worker/ProgressLoop.ts"
 import * as Settler from "./worker/Settler.ts"
 import * as Slots from "./worker/Slots.ts"
@@ -265,8 +266,9 @@ const start = Effect.fnUntraced(function* (
     Orders.make(slots, Effect.andThen(stop, onStopped))
   )
   yield* Gauges.make(worker, slots)
+  const watched = yield* Probe.make(worker, slots)
   const hinted = broker.capabilities.carriesHints
-    ? yield* Effect.forEach(pools, (pool) => HintedClaims.make(worker, slots, leases, pool))
+    ? yield* Effect.forEach(pools, (pool) => HintedClaims.make(worker, watched, leases, pool))
     : []
   const reaper = yield* Maintenance.start(
     {
@@ -288,7 +290,7 @@ const start = Effect.fnUntraced(function* (
   // Finalisers run in reverse: the claim loops (forked below) stop first, then this drains, then the other loops stop
   yield* Effect.addFinalizer(() => stop)
   for (const claims of hinted) yield* claims.start(reaper)
-  if (!broker.capabilities.carriesHints) yield* Claims.make(worker, slots, leases)
+  if (!broker.capabilities.carriesHints) yield* Claims.make(worker, watched, leases)
 })
 
 const drain = (

@@ -17,7 +17,7 @@ let tarball: string
 let files: ReadonlyArray<string>
 
 /** Everything of `exports` that loads with `effect` and `@effect/sql-pg` alone. */
-const free = [".", "./config", "./metrics", "./pgmq", "./redis", "./service-bus", "./sqs", "./testing"]
+const free = [".", "./config", "./health", "./metrics", "./pgmq", "./redis", "./service-bus", "./sqs", "./testing"]
 
 /** What needs an optional peer, and what it is used for that does not work without. */
 const optional: ReadonlyArray<{ readonly peer: string; readonly use: string }> = [

@@ -35,5 +35,6 @@ export const make = Effect.fnUntraced(function* (
       if (stats !== undefined) metrics.record({ _tag: "Fleet", stats })
     }
   )
-  yield* supervisor.every("count-queues", timings.observeEvery, count)
+  // Who has the duty counts in many statements, and rests in between
+  yield* supervisor.every("count-queues", timings.observeEvery, count, 3_600_000)
 })

@@ -13,6 +13,20 @@ import type { Metrics } from "../Metrics.ts"
 
 const firstPause = 50
 const maxPause = 5_000
+/** More than a statement of ours may take. */
+const defaultPatience = 10_000
+
+/** How one loop is doing. Instants are epoch ms of this process. */
+export interface LoopState {
+  /** When it last ended a round well, or started. */
+  readonly succeededAt: number
+  /** When it last ended a round, well or not, or started. */
+  readonly endedAt: number
+  /** Since when its rounds fail; `undefined` while they do not. */
+  readonly failingSince: number | undefined
+  /** Longest time between two ends of rounds, in ms, when all is well; `undefined`: it waits for events, as long as it takes. */
+  readonly expected: number | undefined
+}
 
 export interface Supervisor {
   /** Runs `round` again and again until the scope closes. `longest`: the longest pause after failures, in ms. Default 5 s. */
@@ -21,32 +35,49 @@ export interface Supervisor {
     round: Effect.Effect<unknown, unknown>,
     longest?: number
   ) => Effect.Effect<void, never, Scope.Scope>
-  /** Runs `round`, then waits `interval` (±20 %), again and again. */
+  /** Waits `interval` (±20 %), then runs `round`, again and again. `patience`: how long a round may take in ms. Default 10 s. */
   readonly every: (
     name: string,
     interval: Duration.Input,
-    round: Effect.Effect<unknown, unknown>
+    round: Effect.Effect<unknown, unknown>,
+    patience?: number
   ) => Effect.Effect<void, never, Scope.Scope>
-  /** When each loop last ended a round, in epoch ms of this process. */
-  readonly progress: ReadonlyMap<string, number>
+  /** All loops by name, for health checks. */
+  readonly loops: ReadonlyMap<string, LoopState>
 }
 
 /** `owner` is put on every log line of the loops. */
 export const make = (metrics: Metrics["Service"], owner: string): Effect.Effect<Supervisor> =>
   Effect.map(Clock.Clock, (clock) => {
-    const progress = new Map<string, number>()
-    const loop: Supervisor["loop"] = (name, round, longest = maxPause) => {
+    const loops = new Map<string, LoopState>()
+    const supervise = (
+      name: string,
+      round: Effect.Effect<unknown, unknown>,
+      longest: number,
+      expected: number | undefined
+    ) => {
       let failures = 0
+      let failingSince: number | undefined
+      let succeededAt = clock.currentTimeMillisUnsafe()
+      const ended = () => {
+        const endedAt = clock.currentTimeMillisUnsafe()
+        if (failures === 0) {
+          succeededAt = endedAt
+          failingSince = undefined
+        } else failingSince ??= endedAt
+        loops.set(name, { succeededAt, endedAt, failingSince, expected })
+      }
       const once = Effect.matchCauseEffect(round, {
         onSuccess: () =>
           Effect.suspend(() => {
             const before = failures
             failures = 0
-            progress.set(name, clock.currentTimeMillisUnsafe())
+            ended()
             return before > 1 ? Effect.logInfo(`${name} works again after ${before} failed tries`) : Effect.void
           }),
         onFailure: (cause) => {
           failures++
+          ended()
           if (metrics.enabled) metrics.record({ _tag: "LoopFailed", loop: name })
           const pause = Math.min(longest, firstPause * 2 ** Math.min(failures - 1, 10))
           return Effect.andThen(
@@ -55,7 +86,7 @@ export const make = (metrics: Metrics["Service"], owner: string): Effect.Effect<
           )
         }
       })
-      progress.set(name, clock.currentTimeMillisUnsafe())
+      ended()
       return Effect.forever(once).pipe(
         Effect.annotateLogs({ module: "polyqueue", loop: name, worker: owner }),
         Effect.forkScoped,
@@ -63,20 +94,22 @@ export const make = (metrics: Metrics["Service"], owner: string): Effect.Effect<
       )
     }
     return {
-      loop,
-      every: (name, interval, round) => {
+      loop: (name, round, longest = maxPause) => supervise(name, round, longest, undefined),
+      every: (name, interval, round, patience = defaultPatience) => {
         const milliseconds = Duration.toMillis(interval)
-        return loop(
+        return supervise(
           name,
           Effect.andThen(
             Effect.flatMap(Random.next, (random) =>
               Effect.sleep(Duration.millis(Math.round(milliseconds * (0.8 + 0.4 * random))))
             ),
             round
-          )
+          ),
+          maxPause,
+          milliseconds * 1.2 + patience
         )
       },
-      progress
+      loops
     }
   })
 
