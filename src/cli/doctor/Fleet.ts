@@ -59,12 +59,15 @@ export const check: Check = ({ names, read, settings }) =>
           problem("workers", `${what}: no live worker takes them${draining}`, "start a worker with a handler for them")
         )
       }
-      for (const worker of idle) {
+      if (idle.length > 0) {
+        const free = idle.reduce((sum, worker) => sum + worker.free, 0)
+        const who = idle.slice(0, 5).map(({ label }) => label)
         findings.push(
           problem(
             "workers",
-            `worker ${worker.label} is connected but not consuming: ${worker.free} free slots, and ${what}`,
-            "look at its log; a stuck one is replaced by restarting it"
+            `${idle.length === 1 ? "a worker is" : `${idle.length} workers are`} connected but not consuming: ${free} free slots, ` +
+              `and ${what}: ${who.join(", ")}${idle.length > 5 ? ", …" : ""}`,
+            "look at the log; one that is stuck is replaced by restarting it"
           )
         )
       }

@@ -5,16 +5,29 @@ import * as Spans from "../Spans.ts"
 import type { Style } from "../Style.ts"
 import type { Column } from "../Table.ts"
 
-const state = (value: unknown): string | undefined => {
-  if (value === undefined || value === null) return undefined
-  if (typeof value !== "object") return String(value)
-  return Object.entries(value)
-    .map(([name, part]) => `${name}=${typeof part === "object" ? JSON.stringify(part) : String(part)}`)
-    .join(" ")
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const text = (name: string, value: unknown): string => {
+  if (value === undefined || value === null) return "-"
+  if (typeof value === "number" && /(At|^until|^since)$/.test(name)) return Output.instant(value) ?? "-"
+  return typeof value === "object" ? JSON.stringify(value) : String(value)
 }
 
-/** What changed, in one line: what it was, and what it became. */
-export const change = (record: AuditRecord): string => `${state(record.before) ?? "-"} → ${state(record.after) ?? "-"}`
+/** What changed, in one line: each part that differs, with what it was and what it became. */
+export const change = ({ after, before }: AuditRecord): string => {
+  const [was, is] = [isRecord(before) ? before : {}, isRecord(after) ? after : {}]
+  const parts = [...new Set([...Object.keys(was), ...Object.keys(is)])].flatMap((name) => {
+    const [a, b] = [text(name, was[name]), text(name, is[name])]
+    if (a === b) return []
+    return before === undefined
+      ? [`${name} ${b}`]
+      : after === undefined
+        ? [`${name} was ${a}`]
+        : [`${name} ${a} → ${b}`]
+  })
+  return parts.length === 0 ? "nothing" : parts.join(", ")
+}
 
 /** The columns of the log at the store's `now`. */
 export const columns =
