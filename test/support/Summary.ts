@@ -1,9 +1,10 @@
 /**
- * A reporter for people and for machines: what was skipped and why, and as the very last line of the run
- * `N passed, N failed, N skipped`. Files that do not load and errors nobody caught count as failed.
+ * A reporter for people and for machines: what was skipped and why, contract tests per broker, and as the very last line of
+ * the run `N passed, N failed, N skipped`. Files that do not load and errors nobody caught count as failed.
  */
 import { writeSync } from "node:fs"
 import type { Reporter, TestModule } from "vitest/node"
+import { contractLines } from "./ContractCount.ts"
 
 export default class Summary implements Reporter {
   onTestRunEnd(modules: ReadonlyArray<TestModule>, unhandled: ReadonlyArray<unknown>): void {
@@ -25,11 +26,13 @@ export default class Summary implements Reporter {
         else group.push(name)
       }
     }
+    const contracts = contractLines(modules)
     // At exit, so that no other reporter and no teardown writes below it
     process.once("exit", () => {
       for (const [reason, names] of reasons) {
         writeSync(1, `\nSkipped ${names.length}: ${reason}\n${names.map((name) => `  ${name}\n`).join("")}`)
       }
+      writeSync(1, contracts.map((line) => `\n${line}`).join(""))
       writeSync(1, `\n${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped\n`)
     })
   }

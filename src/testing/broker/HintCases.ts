@@ -106,7 +106,7 @@ export const hintCases: ReadonlyArray<Under.ContractCase> = [
       const one = yield* consumer
       const got: Array<Delivery> = []
       while (got.length < hints.length) {
-        const batch = yield* Under.bounded(one.receive({ max: capabilities.maxBatch, wait: 1_000 }), "receive")
+        const batch = yield* Under.bounded(one.receive({ max: capabilities.maxBatch, wait: 5_000 }), "receive")
         assert.isAtMost(batch.length, capabilities.maxBatch)
         assert.notStrictEqual(batch.length, 0, `${got.length} of 1,000 came`)
         assert.deepStrictEqual(yield* one.ack(batch), Under.allOk(batch.length))
