@@ -11,12 +11,29 @@ export const command = Command.make("admin").pipe(
   ),
   Command.withShortDescription("Act on jobs, queues and workers"),
   Command.withSubcommands([
+    // Each of them and not the group, which must show its help without a database
     {
       group: "Jobs",
-      commands: [JobActions.requeue, JobActions.fail, JobActions.cancel, JobActions.runNow, JobActions.purge]
+      commands: [
+        Command.provide(JobActions.requeue, Operator.layer),
+        Command.provide(JobActions.fail, Operator.layer),
+        Command.provide(JobActions.cancel, Operator.layer),
+        Command.provide(JobActions.runNow, Operator.layer),
+        Command.provide(JobActions.purge, Operator.layer)
+      ]
     },
-    { group: "Queues", commands: [Pauses.pause, Pauses.resume] },
-    { group: "Workers", commands: [Workers.drain, Workers.undrain, Workers.stop, Workers.concurrency] }
-  ]),
-  Command.provide(Operator.layer)
+    {
+      group: "Queues",
+      commands: [Command.provide(Pauses.pause, Operator.layer), Command.provide(Pauses.resume, Operator.layer)]
+    },
+    {
+      group: "Workers",
+      commands: [
+        Command.provide(Workers.drain, Operator.layer),
+        Command.provide(Workers.undrain, Operator.layer),
+        Command.provide(Workers.stop, Operator.layer),
+        Command.provide(Workers.concurrency, Operator.layer)
+      ]
+    }
+  ])
 )

@@ -12,13 +12,13 @@ import * as Workers from "./Workers.ts"
 export const command = Command.make("inspect").pipe(
   Command.withDescription("Looks at jobs, queues and workers, and changes nothing."),
   Command.withSubcommands([
-    Stats.command,
-    Queues.command,
-    Workers.command,
-    Jobs.command,
-    Job.command,
-    Attempts.command,
-    Audit.command
-  ]),
-  Command.provide(Operator.layer)
+    // Each of them and not the group, which must show its help without a database
+    Command.provide(Stats.command, Operator.layer),
+    Command.provide(Queues.command, Operator.layer),
+    Command.provide(Workers.command, Operator.layer),
+    Command.provide(Jobs.command, Operator.layer),
+    Command.provide(Job.command, Operator.layer),
+    Command.provide(Attempts.command, Operator.layer),
+    Command.provide(Audit.command, Operator.layer)
+  ])
 )
