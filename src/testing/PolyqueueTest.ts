@@ -91,16 +91,13 @@ export class PolyqueueTest extends Context.Service<PolyqueueTest, TestKit>()("po
       const queue = yield* Polyqueue
       const records = yield* queue.list({ type: job._tag, limit: 10_000 })
       return yield* Effect.forEach(records.toReversed(), (record) =>
-        Effect.map(
-          job.definition.decodePayload(record.payload),
-          (payload): Enqueued<P["Type"]> => ({
-            id: record.id as JobId,
-            payload,
-            status: record.status,
-            attempt: record.attempt,
-            runAt: record.runAt
-          })
-        )
+        Effect.map(job.definition.decodePayload(record.payload), (payload): Enqueued<P["Type"]> => ({
+          id: record.id as JobId,
+          payload,
+          status: record.status,
+          attempt: record.attempt,
+          runAt: record.runAt
+        }))
       )
     }).pipe(Effect.orDie)
   }
@@ -123,7 +120,8 @@ const gated = Effect.gen(function* () {
     ...store,
     claim: (request) =>
       Effect.suspend(() => {
-        for (const pool of request.pools) for (const range of pool.ranges) ranges.set(`${range.queue}\n${range.type}`, range)
+        for (const pool of request.pools)
+          for (const range of pool.ranges) ranges.set(`${range.queue}\n${range.type}`, range)
         changed.notify()
         if (allowed <= 0) return Effect.succeed([])
         const pools = request.pools.map((pool) => ({ ...pool, limit: Math.min(pool.limit, allowed) })).slice(0, allowed)
@@ -161,7 +159,9 @@ const gated = Effect.gen(function* () {
   const open = Effect.fnUntraced(function* (attempts: number) {
     const workers = yield* registry.list
     if (workers.length === 0) {
-      return yield* Effect.die(new Error("PolyqueueTest: there is no worker. Provide Worker.layer([...]) over PolyqueueTest.layer"))
+      return yield* Effect.die(
+        new Error("PolyqueueTest: there is no worker. Provide Worker.layer([...]) over PolyqueueTest.layer")
+      )
     }
     drained = { succeeded: 0, failed: 0 }
     last = undefined
