@@ -23,6 +23,8 @@ export const claimOnce = Effect.fnUntraced(function* (
   pools: ReadonlyArray<Pool> = slots.pools
 ) {
   const room = slots.room(pools)
+  // Nothing was asked for the full ones, whatever the bell had to say: their next free slot asks
+  for (const pool of pools) if (!room.some((one) => one.pool === pool)) pool.mayHaveMore = true
   if (room.length === 0) return undefined
   const claim = yield* worker.makeId
   const sentAt = monotonic(worker.clock)
