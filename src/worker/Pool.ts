@@ -10,6 +10,8 @@ import * as Signal from "./Signal.ts"
 const maxPrefetch = 900
 /** Run time that prefetching should cover: a few round trips. */
 const prefetchHorizon = 20
+/** Run time in ms that is assumed until something is known: nothing is claimed ahead. */
+const slow = 1_000
 /** Jobs asked for in one claim at most. */
 const maxClaim = 500
 
@@ -30,7 +32,7 @@ export class Pool {
   private buffer: Array<Held> = []
   private head = 0
   /** Moving average of run times in ms; starts slow, so that nothing is prefetched before something is known. */
-  private averageRun = 1_000
+  private averageRun = slow
 
   constructor(queues: ReadonlyArray<string>, types: ReadonlyArray<string>, slots: number) {
     this.queues = queues
@@ -84,6 +86,19 @@ export class Pool {
     this.buffer = []
     this.head = 0
     return rest
+  }
+
+  /** What has not started of the claims sent until then. */
+  takeOlder(sentAt: number): ReadonlyArray<Held> {
+    const waiting = this.buffer.slice(this.head).filter((held) => held.phase === "buffered")
+    this.buffer = waiting.filter((held) => held.startedAt > sentAt)
+    this.head = 0
+    return waiting.filter((held) => held.startedAt <= sentAt)
+  }
+
+  /** Claims nothing ahead until jobs have proven to be quick again. */
+  slowDown(): void {
+    this.averageRun = Math.max(this.averageRun, slow)
   }
 
   ran(milliseconds: number): void {

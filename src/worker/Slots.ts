@@ -79,6 +79,8 @@ export const make = Effect.fnUntraced(function* (
   let accepted = () => {}
   let suspectsHeld = 0
   const starting = new Set<Pool>()
+  /** How long a job may wait for a slot: well before any sweep takes it for overdue, and no longer than others need it. */
+  const patience = Math.min(timings.sweepEvery, timings.lease) / 2
 
   const settle = (one: Held, settlement: Settlement) => {
     one.phase = "ended"
@@ -136,6 +138,11 @@ export const make = Effect.fnUntraced(function* (
     while (!closed && !draining && pool.running < pool.slots) {
       const one = pool.shift()
       if (one === undefined) break
+      // Its lease ended while it waited, or before its claim was answered: given back, if it is ours still
+      if (one.provenUntil <= monotonic(clock)) {
+        interrupt(one, "shutdown")
+        continue
+      }
       one.phase = "running"
       one.startedAt = monotonic(clock)
       pool.running++
@@ -180,6 +187,14 @@ export const make = Effect.fnUntraced(function* (
 
   const giveBack = (pool: Pool) => {
     for (const one of pool.takeAll()) interrupt(one, "shutdown")
+  }
+
+  /** Jobs are not as quick as they were: what was claimed ahead is for others to run, and its timeout does not wait. */
+  const giveBackOlder = (pool: Pool, sentAt: number) => {
+    const waiting = pool.takeOlder(sentAt)
+    if (waiting.length === 0) return
+    pool.slowDown()
+    for (const one of waiting) interrupt(one, "shutdown")
   }
 
   const shut = (pool: Pool) => {
@@ -230,7 +245,10 @@ export const make = Effect.fnUntraced(function* (
         else pool.push(one)
       }
       if (jobs.length > 0) accepted()
-      for (const pool of pools) start(pool)
+      for (const pool of pools) {
+        start(pool)
+        if (pool.buffered > 0) deadlines.add(sentAt + patience, () => giveBackOlder(pool, sentAt))
+      }
     },
     onAccept: (listener) => {
       accepted = listener
