@@ -161,6 +161,11 @@ export const make = Effect.fnUntraced(function* (
       if (filled && monotonic(clock) - receivedAt < lookEvery) return
       const received = yield* receive(Math.max(1, pool.wanted), filled ? 0 : lookEvery, scope)
       if (received.length === 0) return
+      if (pool.wanted <= 0) {
+        // The look has filled every slot: others may have room
+        for (const delivery of received) release(delivery, contendedDelay)
+        return
+      }
       const expired = yield* claimNamed(received)
       if (expired.length === 0) return
       // The reaper's own statement for exactly these, then they are claimed like any other
