@@ -34,7 +34,10 @@ export const make = Effect.fnUntraced(function* (
   let stalled: Array<string> = []
   const renewable = Signal.make()
   const fenceable = Signal.make()
+  /** When the self-fence has to look next; `Infinity` while it waits for something to be held. */
+  let fenceAt = Infinity
   slots.onAccept(() => {
+    if (fenceAt === Infinity) fenceAt = monotonic(clock)
     renewable.notify()
     fenceable.notify()
   })
@@ -111,16 +114,15 @@ export const make = Effect.fnUntraced(function* (
     })
   )
 
-  let wakeAt = Infinity
   yield* worker.supervisor.loop(
     "self-fence",
     Effect.suspend(() => {
       if (slots.held.size === 0) {
-        wakeAt = Infinity
+        fenceAt = Infinity
         return fenceable.wait
       }
       const now = monotonic(clock)
-      const late = now - wakeAt
+      const late = now - fenceAt
       // Later than a renewal may be: this process was blocked or suspended
       const wasStalled = late > timings.renewEvery
       let lost = 0
@@ -132,8 +134,8 @@ export const make = Effect.fnUntraced(function* (
           lost++
         } else next = Math.min(next, held.provenUntil)
       }
-      wakeAt = Math.max(now + 1, Math.ceil(next))
-      const sleep = Effect.sleep(Duration.millis(wakeAt - now))
+      fenceAt = Math.max(now + 1, Math.ceil(next))
+      const sleep = Effect.sleep(Duration.millis(fenceAt - now))
       return wasStalled && lost > 0
         ? Effect.andThen(
             Effect.logWarning(
