@@ -30,7 +30,10 @@ export interface Options {
   readonly listen?: boolean
   /** The channel: the same for all processes of one installation. Default `polyqueue`. */
   readonly channel?: string
-  /** Least time between two notifications of this process; what comes meanwhile is sent together. Default 50 ms. */
+  /**
+   * Least time between two notifications of this process; what comes meanwhile is sent together. Default 5 ms: a job that
+   * follows another one is not kept waiting. Many idle workers hear every one of them; a larger value spares them.
+   */
   readonly throttle?: Duration.Input
 }
 
@@ -50,7 +53,7 @@ export const make = Effect.fnUntraced(function* (
       : yield* PostgresBell.make({
           client: pgClient(sql, yield* Effect.serviceOption(PgClient.PgClient)),
           channel: options.channel ?? "polyqueue",
-          throttle: Duration.toMillis(Duration.fromInputUnsafe(options.throttle ?? 50)),
+          throttle: Duration.toMillis(Duration.fromInputUnsafe(options.throttle ?? 5)),
           heard: (queues) => (queues === undefined ? doorbell.ringAll() : doorbell.ring(queues))
         })
   const driver = DoorbellDriver.make({
