@@ -1,47 +1,128 @@
 /**
- * `npm run bench`: how fast this machine, this Postgres and Polyqueue are together. Starts a durable server of its own in a
- * temporary folder, or uses the database in POLYQUEUE_BENCH_DB_URL (its Polyqueue tables are emptied!).
+ * `npm run bench`: how fast this machine, its Postgres and Polyqueue are together. Starts durable servers of its own in
+ * temporary folders, or uses POLYQUEUE_BENCH_DB_URL (its Polyqueue tables are emptied!) and POLYQUEUE_BENCH_REDIS_URL.
  *
- * `--json` prints one line per measurement; `--quick` takes less than a minute. Numbers of two runs on a shared machine
- * are not comparable; ratios within one run are.
+ * `--peers` installs graphile-worker, pg-boss and BullMQ into a temporary folder, measures them alternately with Polyqueue,
+ * and prints ratios. `--quick` takes less than a minute (without the peers). `--json` prints a line per measurement.
+ * `--rounds N`: medians of N (default 5 with peers, else 1). `--only WORD`: scenarios with that word in their title.
+ * Numbers of two runs on a shared machine are not comparable; ratios within one run are.
  */
-import { Console, Effect } from "effect"
+import { execFileSync } from "node:child_process"
+import { parseArgs } from "node:util"
 import { startServer } from "../../test/support/PostgresServer.ts"
-import * as Bench from "./polyqueue.ts"
+import { type Answer, measure, percentile, type Request } from "./Measurement.ts"
+import * as Peers from "./Peers.ts"
+import * as Plan from "./Plan.ts"
+import * as RedisServer from "./RedisServer.ts"
 
-const flags = new Set(process.argv.slice(2))
-const unknown = [...flags].filter((flag) => flag !== "--json" && flag !== "--quick")
-if (unknown.length > 0) {
-  process.stderr.write(`unknown: ${unknown.join(" ")}. Usage: npm run bench -- [--json] [--quick]\n`)
+const usage = "npm run bench -- [--quick] [--peers] [--json] [--rounds N] [--only WORD]"
+const { values: flags } = (() => {
+  try {
+    return parseArgs({
+      options: {
+        quick: { type: "boolean", default: false },
+        peers: { type: "boolean", default: false },
+        json: { type: "boolean", default: false },
+        rounds: { type: "string" },
+        only: { type: "string", default: "" }
+      }
+    })
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\nUsage: ${usage}\n`)
+    process.exit(2)
+  }
+})()
+const rounds = Number(flags.rounds ?? (flags.peers ? 5 : 1))
+if (!Number.isInteger(rounds) || rounds < 1) {
+  process.stderr.write(`--rounds must be a whole number of at least 1\nUsage: ${usage}\n`)
   process.exit(2)
 }
-const json = flags.has("--json")
-const quick = flags.has("--quick")
 
-const show = (scenario: string, value: number, unit: string) =>
-  Console.log(
-    json
-      ? JSON.stringify({ scenario, system: "polyqueue", value: Math.round(value * 100) / 100, unit })
-      : `${scenario.padEnd(34)} ${(value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(2)).padStart(12)} ${unit}`
-  )
+const has = (program: string): boolean => {
+  try {
+    execFileSync(program, ["--version"], { stdio: "ignore" })
+    return true
+  } catch {
+    return false
+  }
+}
+
+const say = (text: string) => process.stdout.write(`${text}\n`)
+const shown = (value: number) =>
+  value >= 1_000 ? Math.round(value).toLocaleString("en") : value.toFixed(value >= 100 ? 0 : value >= 1 ? 2 : 4)
+
+const show = (scenario: string, system: string, value: number, unit: string, note = "") => {
+  if (flags.json) say(JSON.stringify({ scenario, system, value: Math.round(value * 10_000) / 10_000, unit }))
+  else
+    say(`${scenario.padEnd(58)} ${system.padEnd(22)} ${shown(value).padStart(10)} ${unit.padEnd(12)}${note}`.trimEnd())
+}
 
 const given = process.env["POLYQUEUE_BENCH_DB_URL"]
-const server =
-  given === undefined ? await startServer({ durable: true, settings: { shared_buffers: "256MB" } }) : undefined
-const url = given ?? server!.url
+// Both servers end with this process, and take their folders with them
+const postgres =
+  given ?? (await startServer({ durable: true, settings: { shared_buffers: "256MB", max_wal_size: "4GB" } })).url
+const redis = process.env["POLYQUEUE_BENCH_REDIS_URL"] ?? (await RedisServer.start())
+const peers = flags.peers ? Peers.install() : undefined
 
-const jobs = quick ? 30_000 : 100_000
-const main = Effect.gen(function* () {
-  yield* show("enqueueAll, batches of 1,000", yield* Bench.enqueueBatches(url, jobs), "jobs/s")
-  for (const callers of [1, 20, 200]) {
-    yield* show(`enqueue, ${callers} callers`, yield* Bench.enqueueCallers(url, callers, quick ? 2 : 5), "jobs/s")
+const base: Request = {
+  system: Plan.ours,
+  scenario: "drain",
+  postgres,
+  redis,
+  peers,
+  jobs: 30_000,
+  seconds: 4,
+  callers: 20,
+  samples: 2_000,
+  work: 0,
+  load: 0,
+  crowd: "",
+  crowdSize: 0
+}
+
+const once = async (scenario: Plan.Scenario, system: string): Promise<Answer> => {
+  const request: Request = { ...base, ...scenario.options, system, scenario: scenario.name }
+  if (scenario.isFilled === true) {
+    const filler = system === "pgbench" ? Plan.ours : system
+    await measure({ ...request, system: filler, scenario: "enqueueAll" })
   }
-  for (let round = 1; round <= (quick ? 1 : 3); round++) {
-    yield* show(`drain of ${jobs.toLocaleString("en")} no-op jobs`, yield* Bench.drain(url, jobs), "jobs/s")
+  return measure(request)
+}
+
+let failed = 0
+const run = async (scenario: Plan.Scenario) => {
+  const answers = new Map<string, Array<Answer>>()
+  for (let round = 0; round < (scenario.rounds ?? rounds); round++) {
+    for (const system of scenario.systems) {
+      try {
+        answers.set(system, [...(answers.get(system) ?? []), await once(scenario, system)])
+      } catch (error) {
+        failed++
+        process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+      }
+    }
   }
-  const { cpuPercent, transactionsPerSecond } = yield* Bench.rest(url, quick ? 5 : 30)
-  yield* show("worker at rest, CPU", cpuPercent, "% of a core")
-  yield* show("worker at rest, database", transactionsPerSecond, "transactions/s")
-})
-// The server ends with this process, and takes its folder with it
-await Effect.runPromise(main)
+  const median = (values: ReadonlyArray<number>) => percentile(values, 0.5)
+  for (const [system, runs] of answers) {
+    const first = runs[0]!
+    const mine = answers.get(Plan.ours)
+    // Of each round, then their median: both sides of a ratio had the same minute
+    const ratio =
+      system === Plan.ours || mine === undefined
+        ? ""
+        : `polyqueue: ${median(runs.map((answer, round) => (mine[round]?.value ?? Number.NaN) / answer.value)).toFixed(2)} of it`
+    show(scenario.title, system, median(runs.map((answer) => answer.value)), first.unit, ratio)
+    for (const [name, { unit }] of Object.entries(first.also ?? {})) {
+      show(`${scenario.title}, ${name}`, system, median(runs.map((answer) => answer.also![name]!.value)), unit)
+    }
+  }
+}
+
+const plan = Plan.scenarios({
+  isQuick: flags.quick,
+  withPeers: flags.peers,
+  hasRedis: redis !== undefined,
+  hasPgbench: has("pgbench")
+}).filter(({ title }) => title.includes(flags.only))
+for (const scenario of plan) await run(scenario)
+process.exit(failed === 0 ? 0 : 1)
