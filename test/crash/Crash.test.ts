@@ -44,7 +44,7 @@ describePostgres("worker processes", () => {
           yield* until(Effect.map(count(`${attempts} where attempt = 1 and outcome = 'crashed'`), (n) => n === 5))
           stale.child.kill("SIGCONT")
           yield* until(Effect.map(count(`${jobs} where status = 'succeeded'`), (n) => n === 5))
-          yield* until(Effect.sync(() => stale.output().split("lease lost").length === 6))
+          yield* until(Effect.sync(() => stale.output().split("lease lost").length >= 6))
           yield* audit
           // What the stale owner ran to its end, or would have: attempt 1 is the reaper's, and another attempt won
           assert.strictEqual(yield* count(`${attempts} where attempt = 1 and outcome = 'crashed'`), 5)
