@@ -11,6 +11,9 @@ import { execFileSync } from "node:child_process"
 import { assert, beforeAll, describe, it } from "vitest"
 import { staged } from "../scratchpad/index-folder/IndexFile.ts"
 import { run, start } from "./support/Child.ts"
+import { findBinary, startRedis } from "./support/Redis.ts"
+import { ServiceBusServer } from "./support/ServiceBusServer.ts"
+import { openSqs } from "./support/Sqs.ts"
 
 const main = fileURLToPath(new URL("../scratchpad/index-folder/main.ts", import.meta.url))
 
@@ -145,6 +148,59 @@ describe("npm start", { timeout: 120_000 }, () => {
     const { broker, failed, succeeded } = lastLine(stdout)
     assert.deepStrictEqual({ broker, failed, succeeded }, { broker: "redis", failed: 0, succeeded: 3 })
     assert.strictEqual(code, 0)
+  })
+
+  it.for([
+    ["redis", "POLYQUEUE_REDIS_URL"],
+    ["sqs", "POLYQUEUE_SQS_QUEUE_URL"],
+    ["service-bus", "POLYQUEUE_AZURE_SB_CONNECTION_STRING"]
+  ] as const)("refuses %s in one line when nobody says where it is", async ([broker, variable], test) => {
+    const { code, stderr, stdout } = await run(test, [main, odd, "--broker", broker], { [variable]: "" })
+    assert.strictEqual(stderr, `error: --broker ${broker} needs to know where it is: set ${variable}\n`)
+    assert.deepStrictEqual([stdout, code], ["", 1])
+  })
+
+  it("runs on pgmq in the embedded database, also in one that has it already", async (test) => {
+    const folder = join(home, "by-pgmq")
+    mkdirSync(folder)
+    for (const name of ["a", "b", "c"]) writeFileSync(join(folder, name), name)
+    const args = [main, folder, "--json", "--broker", "pgmq", "--data-dir", join(home, "by-pgmq-db")]
+    for (const _ of ["first", "again"]) {
+      const { code, stderr, stdout } = await run(test, args)
+      const { broker, failed, succeeded } = lastLine(stdout)
+      assert.deepStrictEqual({ broker, failed, succeeded }, { broker: "pgmq", failed: 0, succeeded: 3 })
+      assert.deepStrictEqual([stderr, code], ["", 0])
+    }
+  })
+
+  it("runs on every broker that has a server, here", async (test) => {
+    const folder = join(home, "by-servers")
+    mkdirSync(folder)
+    for (const name of ["a", "b", "c"]) writeFileSync(join(folder, name), name)
+    const sqs = await openSqs({}, "")
+    const serviceBus = await ServiceBusServer.start({ polyqueue: {} })
+    const redis = findBinary() === undefined ? undefined : await startRedis()
+    test.onTestFinished(async () => {
+      await Promise.all([sqs.close(), serviceBus.close(), redis?.destroy()])
+    })
+    const where: Readonly<Record<string, Readonly<Record<string, string>> | undefined>> = {
+      redis: redis && { POLYQUEUE_REDIS_URL: redis.url },
+      sqs: {
+        POLYQUEUE_SQS_QUEUE_URL: await sqs.createQueue(),
+        AWS_ENDPOINT_URL_SQS: sqs.server!.endpoint,
+        AWS_REGION: "us-east-1",
+        AWS_ACCESS_KEY_ID: "AKIDTEST",
+        AWS_SECRET_ACCESS_KEY: "not a secret"
+      },
+      "service-bus": { POLYQUEUE_AZURE_SB_CONNECTION_STRING: serviceBus.connectionString }
+    }
+    const one = async ([broker, environment]: (typeof all)[number]) => {
+      const { code, stdout } = await run(test, [main, folder, "--json", "--broker", broker], environment)
+      const { failed, succeeded } = lastLine(stdout)
+      assert.deepStrictEqual({ broker, code, failed, succeeded }, { broker, code: 0, failed: 0, succeeded: 3 })
+    }
+    const all = Object.entries(where).filter(([, environment]) => environment !== undefined)
+    assert.isAtLeast((await Promise.all(all.map(one))).length, 2)
   })
 
   it("stops cleanly in the middle, and the next run goes on", async (test) => {

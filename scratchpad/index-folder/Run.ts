@@ -8,7 +8,7 @@ import { access, constants, stat } from "node:fs/promises"
 import { basename, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import { Metrics, Polyqueue, Worker } from "../../src/index.ts"
-import { type BrokerName, brokers } from "./Brokers.ts"
+import { type BrokerName, brokers, needs } from "./Brokers.ts"
 import { IndexFile } from "./IndexFile.ts"
 import { IndexFileLive } from "./IndexFileLive.ts"
 import * as Progress from "./Progress.ts"
@@ -38,6 +38,7 @@ const batchSize = 500
 const concurrency = 32
 
 export const run = Effect.fnUntraced(function* (options: Options) {
+  yield* reachableBroker(options.broker)
   const folder = yield* readableFolder(options.folder)
   const dataDir = yield* databaseFolder(options)
   const view = Progress.layer({ title: `Indexing ${Show.name(basename(folder))}`, quiet: options.json })
@@ -161,6 +162,14 @@ const readableFolder = (given: string): Effect.Effect<string, Refusal> => {
       return refuse(`cannot be read: ${Cause.pretty(Cause.fail(cause))}`)
     }
   })
+}
+
+/** Asked before anything starts, so that a variable that is missing is one line. */
+const reachableBroker = (broker: BrokerName): Effect.Effect<void, Refusal> => {
+  const variable = needs[broker]
+  return variable === undefined || (process.env[variable] ?? "") !== ""
+    ? Effect.void
+    : Effect.fail(new Refusal({ message: `--broker ${broker} needs to know where it is: set ${variable}` }))
 }
 
 /** The folder of the database: the named one, or one that goes with this process. A folder, so that memory stays flat. */

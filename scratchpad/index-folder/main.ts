@@ -22,7 +22,8 @@ const command = Command.make(
     json: Flag.Boolean("json").pipe(Flag.withDescription("Print one JSON object, last"), Flag.withDefault(false)),
     broker: Flag.Literals("broker", Object.keys(brokers) as Array<BrokerName>).pipe(
       Flag.withDescription(
-        "What carries hints from those who make jobs to those who run them; redis takes POLYQUEUE_REDIS_URL"
+        "What carries hints from those who make jobs to those who run them; redis, sqs and service-bus take " +
+          "POLYQUEUE_REDIS_URL, POLYQUEUE_SQS_QUEUE_URL, POLYQUEUE_AZURE_SB_CONNECTION_STRING"
       ),
       Flag.withDefault("memory" satisfies BrokerName)
     ),
