@@ -29,7 +29,7 @@ export const start = Effect.fnUntraced(function* (
   const { broker, sweepEvery } = maintenance
   const reaper = LeaseReaper.make(maintenance)
   yield* supervisor.every("reap-leases", sweepEvery, reaper.sweep)
-  yield* supervisor.every("reap-timeouts", sweepEvery, TimeoutBackstop.make(maintenance))
+  yield* supervisor.every("reap-timeouts", sweepEvery, TimeoutBackstop.make(maintenance, reaper.isHolding))
   yield* supervisor.every("reap-workers", sweepEvery * 3, StaleWorkers.make(maintenance))
   yield* supervisor.every("retention", retentionEvery, RetentionSweep.make(maintenance), backlog)
   if (broker.capabilities.carriesHints) {

@@ -12,6 +12,8 @@ export interface LeaseReaper {
   readonly sweep: Effect.Effect<void, StoreError>
   /** Ends those of these jobs: a hint brought them, so nobody need wait for the sweep. Does nothing while sweeps wait. */
   readonly reap: (ids: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
+  /** True during and after an outage of the database: whoever has something to say of an attempt comes first. */
+  readonly isHolding: () => boolean
 }
 
 /** A look-up that changes nothing: is the database there? */
@@ -28,6 +30,7 @@ export const make = (maintenance: MaintenanceContext): LeaseReaper => {
       Effect.map((reaped) => reaped.length)
     )
   const endAll = untilDone(end(batch))
+  const isHolding = () => failing || monotonic(clock) < holdUntil
   const sweep = Effect.suspend(() => {
     if (monotonic(clock) < holdUntil) return Effect.void
     if (!failing) return endAll
@@ -44,9 +47,7 @@ export const make = (maintenance: MaintenanceContext): LeaseReaper => {
   )
   return {
     sweep,
-    reap: (ids) =>
-      Effect.suspend(() =>
-        failing || monotonic(clock) < holdUntil ? Effect.void : Effect.asVoid(end(ids.length, ids))
-      )
+    reap: (ids) => Effect.suspend(() => (isHolding() ? Effect.void : Effect.asVoid(end(ids.length, ids)))),
+    isHolding
   }
 }

@@ -6,7 +6,6 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Lease } from "../store/JobStoreDriver.ts"
 import { type Held, keyOf, leaseOf } from "./Held.ts"
 import * as Signal from "./Signal.ts"
 import type { Slots } from "./Slots.ts"
@@ -28,10 +27,12 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<LeaseKeeper, never, Scope.Scope> {
   const { clock, metrics, store, timings } = worker
   const unknown = new Map<string, number>()
-  /** Attempts we stopped because nothing proved that they are still ours: if they are, they are given back. */
-  let unproven: Array<Lease> = []
-  /** The ones among them that we lost by our own fault: nothing ran here while their leases ended. */
-  let stalled: Array<string> = []
+  /**
+   * Attempts we stopped because nothing proved that they are still ours: if they are, they are given back. True: by our own
+   * fault, nothing ran here while their leases ended.
+   */
+  const unproven = new Map<Held, boolean>()
+  const givable = Signal.make()
   const renewable = Signal.make()
   const fenceable = Signal.make()
   /** When the self-fence has to look next; `Infinity` while it waits for something to be held. */
@@ -44,10 +45,13 @@ export const make = Effect.fnUntraced(function* (
 
   const lose = (held: Held, proven: boolean, byStall = false) => {
     if (held.phase === "ended" && held.interruption === undefined) return // its settle will say so
-    if (byStall) stalled.push(held.job.id)
     if (metrics.enabled) metrics.record({ _tag: "LeaseLost", queue: held.job.queue, type: held.job.type })
-    if (!proven) unproven.push(leaseOf(held))
+    if (!proven) unproven.set(held, byStall)
     slots.interrupt(held, "leaseLost")
+    if (!proven) {
+      if (held.fiber === undefined) givable.notify()
+      else held.fiber.addObserver(givable.notify)
+    }
   }
 
   const renew = Effect.fnUntraced(function* (batch: ReadonlyArray<Held>) {
@@ -69,20 +73,21 @@ export const make = Effect.fnUntraced(function* (
     }
   })
 
+  /** Given back only then, or when it had its time to: nobody else runs it while it winds down. */
+  const hasStopped = ({ fiber, provenUntil }: Held) =>
+    fiber === undefined || fiber.pollUnsafe() !== undefined || monotonic(clock) >= provenUntil + timings.interruptGrace
+
   const giveBack = Effect.gen(function* () {
-    if (stalled.length > 0) {
-      // As a crash, which others would have seen in it: at no cost, a job that blocks its worker would run for ever
-      const ids = stalled
-      yield* store.reap({ limit: ids.length, exceptWorkers: [], ids })
-      stalled = stalled.slice(ids.length)
-    }
-    if (unproven.length > 0) {
-      const leases = unproven
+    const over = Array.from(unproven.keys()).filter(hasStopped)
+    const ids = over.flatMap((held) => (unproven.get(held) === true ? [held.job.id] : []))
+    // As a crash, which others would have seen in it: at no cost, a job that blocks its worker would run for ever
+    if (ids.length > 0) yield* store.reap({ limit: ids.length, exceptWorkers: [], ids })
+    if (over.length > 0) {
       yield* store.settle(
         worker.id,
-        leases.map((lease) => ({ ...lease, _tag: "Released" }))
+        over.map((held) => ({ ...leaseOf(held), _tag: "Released" }))
       )
-      unproven = unproven.slice(leases.length)
+      for (const held of over) unproven.delete(held)
       slots.roomy.notify()
     }
     if (unknown.size === 0) return
@@ -96,7 +101,7 @@ export const make = Effect.fnUntraced(function* (
     "renew",
     Effect.gen(function* () {
       // A worker at rest has nothing to renew: it costs nothing until it holds something again
-      if (slots.held.size === 0 && unknown.size === 0 && unproven.length === 0) return yield* renewable.wait
+      if (slots.held.size === 0) return yield* renewable.wait
       yield* Effect.sleep(Duration.millis(timings.renewEvery))
       const now = monotonic(clock)
       // What is past its proof is about to be stopped: a renewal would only keep it from others
@@ -110,7 +115,17 @@ export const make = Effect.fnUntraced(function* (
       )
       // A renewal that fails is tried again soon: there are two thirds of a lease left for it
       yield* Effect.retry(renewing, { times: 3, while: (error) => error.isTransient })
+    })
+  )
+
+  yield* worker.supervisor.loop(
+    "give-back",
+    Effect.gen(function* () {
+      if (unknown.size === 0 && unproven.size === 0) return yield* givable.wait
       yield* giveBack
+      // What was not committed yet may be later
+      const pause = unproven.size > 0 ? Math.min(timings.renewEvery, timings.interruptGrace) : timings.renewEvery
+      yield* Effect.raceFirst(Effect.sleep(Duration.millis(Math.max(10, pause))), givable.wait)
     })
   )
 
@@ -150,7 +165,7 @@ export const make = Effect.fnUntraced(function* (
     // Longer than any statement of ours may run, so that it cannot commit after we stopped looking
     unknownClaim: (claim) => {
       unknown.set(claim, monotonic(clock) + timings.lease + 10_000)
-      renewable.notify()
+      givable.notify()
     },
     giveBack: Effect.ignore(giveBack, { log: "Warn" })
   }

@@ -10,7 +10,7 @@ import { Metrics } from "../../src/Metrics.ts"
 import { Polyqueue, type Ports } from "../../src/Polyqueue.ts"
 import { WorkerRegistry } from "../../src/WorkerRegistry.ts"
 
-type Operation = "claim" | "settle" | "renew" | "reap" | "abandon" | "enqueue" | "ended" | "nextDue"
+type Operation = "claim" | "settle" | "renew" | "reap" | "abandon" | "enqueue" | "ended" | "nextDue" | "get"
 
 export interface Faults {
   /** Operations that fail, and how: `before` nothing happened, `after` it happened but the reply is lost. */
@@ -52,7 +52,8 @@ const make = Effect.gen(function* () {
     enqueue: faulty("enqueue", store.enqueue),
     enqueueOne: faulty("enqueue", store.enqueueOne),
     ended: faulty("ended", store.ended),
-    nextDue: faulty("nextDue", store.nextDue)
+    nextDue: faulty("nextDue", store.nextDue),
+    get: faulty("get", store.get)
   }
   return Context.make(JobStore, service).pipe(Context.add(FaultyStore, faults))
 })
