@@ -17,8 +17,8 @@ interface Finding {
 /** The servers of tests are not durable on purpose: the role is told to be, and the rest of that check is left out. */
 const isAboutServer = ({ check }: Finding): boolean => check === "durability"
 
-const examine = (url: string, ...flags: ReadonlyArray<string>) =>
-  Effect.map(run(["doctor", "-o", "json", ...flags], { env: { POLYQUEUE_DB_URL: url } }), (answer) => ({
+const examine = (url: string, flags: ReadonlyArray<string> = [], env: Record<string, string> = {}) =>
+  Effect.map(run(["doctor", "-o", "json", ...flags], { env: { POLYQUEUE_DB_URL: url, ...env } }), (answer) => ({
     code: answer.code,
     all: JSON.parse(answer.stdout).findings as ReadonlyArray<Finding>,
     bad: (JSON.parse(answer.stdout).findings as ReadonlyArray<Finding>).filter(
@@ -76,6 +76,8 @@ const cases: ReadonlyArray<{
   readonly statements: ReadonlyArray<string>
   readonly says: RegExp
   readonly fixed: boolean
+  /** More of the environment. */
+  readonly env?: Record<string, string>
 }> = [
   {
     name: "a lease that nobody reaps",
@@ -112,7 +114,8 @@ const cases: ReadonlyArray<{
       job(1, { hinted: "true", run_at: "now() + interval '1 hour'", publish_at: "now() - interval '1 hour'" })
     ],
     says: /1 job whose first hint is due for more than 2 minutes/,
-    fixed: false
+    fixed: false,
+    env: { POLYQUEUE_BACKEND: "redis", POLYQUEUE_REDIS_URL: "redis://127.0.0.1:1" }
   },
   {
     name: "an attempt that has ended and runs",
@@ -200,26 +203,39 @@ describePostgres("polyqueue doctor", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live.each(cases)("finds $name", ({ fixed, says, statements }) =>
+  it.live.each(cases)("finds $name", ({ env, fixed, says, statements }) =>
     Effect.gen(function* () {
       const url = yield* fresh
       const sql = Effect.flatMap(SqlClient.SqlClient, (sql) =>
         Effect.forEach(statements, (statement) => sql.unsafe(statement))
       )
       yield* sql.pipe(Effect.provide(layerUrl(url)))
-      const before = yield* examine(url)
+      const before = yield* examine(url, [], env)
       assert.strictEqual(before.code, 5)
       const found = before.all.filter(({ message }) => says.test(message))
       assert.lengthOf(found, 1, JSON.stringify(before.bad))
       assert.strictEqual(found[0]!.verdict, "problem")
       assert.isString(found[0]!.fix)
-      const during = yield* examine(url, "--fix")
+      const during = yield* examine(url, ["--fix"], env)
       assert.strictEqual(during.all.find(({ message }) => says.test(message))?.verdict, fixed ? "fixed" : "problem")
-      const after = yield* examine(url)
+      const after = yield* examine(url, [], env)
       assert.strictEqual(
         after.all.some(({ message }) => says.test(message)),
         !fixed
       )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("hints that nobody relays are no problem where workers claim straight from the table", () =>
+    Effect.gen(function* () {
+      const url = yield* fresh
+      const statement = job(1, {
+        hinted: "true",
+        run_at: "now() + interval '1 hour'",
+        publish_at: "now() - interval '1 hour'"
+      })
+      yield* Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement)).pipe(Effect.provide(layerUrl(url)))
+      assert.deepStrictEqual((yield* examine(url)).bad, [])
     }).pipe(Effect.scoped)
   )
 
@@ -232,7 +248,7 @@ describePostgres("polyqueue doctor", () => {
         before.bad.map(({ check, fix }) => [check, fix]),
         [["version", "polyqueue migrate"]]
       )
-      const during = yield* examine(url, "--fix")
+      const during = yield* examine(url, ["--fix"])
       assert.deepStrictEqual(
         during.bad.map(({ check, verdict }) => [check, verdict]),
         [["version", "fixed"]]
