@@ -171,8 +171,8 @@ const admin: Partial<Admin["Service"]> = {
           operation: id(7),
           kind: "job",
           target: id(4),
-          before: { status: "failed", runAt: 1 },
-          after: { status: "queued", runAt: 2 }
+          before: { type: "SendEmail", status: "failed", runAt: now - 86_400_000 },
+          after: { type: "SendEmail", status: "queued", runAt: now }
         }
       ]
     }),
