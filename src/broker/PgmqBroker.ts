@@ -70,7 +70,10 @@ export interface Options {
    * that exists otherwise is refused. `POLYQUEUE_PGMQ_USE_UNLOGGED_QUEUE`. Default `false`.
    */
   readonly unlogged?: boolean | undefined
-  /** Keeps the messages of jobs that succeeded in pgmq's archive, which nobody empties. `POLYQUEUE_PGMQ_ARCHIVE_ON_SUCCESS`. Default `false`. */
+  /**
+   * Keeps the messages of jobs that succeeded in pgmq's archive, which nobody empties; those that were run by their message,
+   * not those that a worker found by looking in the table. `POLYQUEUE_PGMQ_ARCHIVE_ON_SUCCESS`. Default `false`.
+   */
   readonly archiveOnSuccess?: boolean | undefined
   /** The same for jobs that failed for good. `POLYQUEUE_PGMQ_ARCHIVE_ON_TERMINAL_FAIL`. Default `false`. */
   readonly archiveOnTerminalFail?: boolean | undefined

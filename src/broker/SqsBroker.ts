@@ -36,7 +36,7 @@ export interface Options {
    * URL of the SQS queue for every queue that `queueUrls` does not name. Ends in `.fifo` if it is a FIFO queue.
    *
    * Meant for workers that serve all of these queues. One that serves some passes the other hints on with a delay of
-   * seconds, and removes them at the fifth delivery: their jobs are then found in the store. Name queues with workers of
+   * seconds, and removes them at the third delivery: their jobs are then found in the store. Name queues with workers of
    * their own in `queueUrls`.
    */
   readonly queueUrl?: string | undefined

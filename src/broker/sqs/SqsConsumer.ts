@@ -66,7 +66,7 @@ const HANDOVER = 2_000
 
 /** A hint of a queue that is not served here is released, later each time, and removed at the last one. */
 const MISROUTED_DELAY_SECONDS = 2
-const MISROUTED_DELIVERIES = 5
+const MISROUTED_DELIVERIES = 3
 
 /** Clocks differ, requests take time: holds are asked for a little less than SQS allows. */
 const HOLD_MARGIN = 5_000
