@@ -39,10 +39,15 @@ const isDeep = (error: unknown): boolean => {
   return true
 }
 
-/** The cause as `Cause.pretty` renders it; where that is not possible, its messages, one per line. */
+/**
+ * The cause as `Cause.pretty` renders it; where that is not possible, its messages, one per line. So it is for objects that
+ * are no errors: rendering those would write out all they hold, which may well be a payload.
+ */
 export const stackOf = (cause: Cause.Cause<unknown>): string => {
   const errors = cause.reasons.flatMap((reason) =>
     Cause.isFailReason(reason) ? [reason.error] : Cause.isDieReason(reason) ? [reason.defect] : []
   )
-  return orNothing(() => (errors.some(isDeep) ? undefined : Cause.pretty(cause))) ?? errors.map(messageOf).join("\n")
+  const pretty = () =>
+    errors.every((error) => error instanceof Error && !isDeep(error)) ? Cause.pretty(cause) : undefined
+  return orNothing(pretty) ?? errors.map(messageOf).join("\n")
 }
