@@ -20,6 +20,7 @@ import { hostname } from "node:os"
 import { pid } from "node:process"
 import { Broker } from "./Broker.ts"
 import type { Capabilities } from "./broker/BrokerDriver.ts"
+import * as DraftCheck from "./client/DraftCheck.ts"
 import * as Ids from "./client/Ids.ts"
 import type { Any, Handler, HandlerService } from "./Job.ts"
 import { type BrokerError, type StoreError, WorkerError } from "./JobError.ts"
@@ -52,7 +53,7 @@ export type HandlersOf<Jobs extends Any> = Jobs extends { readonly _tag: infer T
 export interface Options {
   /**
    * For people, and what a concurrency set by `Admin.setConcurrency` belongs to: name workers whose setting should survive a
-   * restart, all replicas alike. Default: host and process id.
+   * restart, all replicas alike. At most 200 characters, none of them a control character. Default: host and process id.
    */
   readonly name?: string
   /**
@@ -123,6 +124,7 @@ export const OnStopped: Context.Reference<Effect.Effect<void>> = Context.Referen
 )
 
 const defaultConcurrency = 10
+const maxWorkerName = 200
 const defaultBrokerLease = 300_000
 const day = 86_400_000
 
@@ -167,7 +169,13 @@ const problemOf = (jobs: ReadonlyArray<Any>, options: Options, broker: Capabilit
   if (jobs.length === 0) return "give it at least one job"
   const concurrency = options.concurrency ?? defaultConcurrency
   const numbers = typeof concurrency === "number" ? { concurrency } : concurrency
+  if (options.name !== undefined && !DraftCheck.isName(options.name, maxWorkerName)) {
+    return `name must be 1 to ${maxWorkerName} characters, none of them a control character`
+  }
   for (const [name, value] of Object.entries(numbers)) {
+    if (!DraftCheck.isName(name, DraftCheck.maxName)) {
+      return `concurrency: the name of a queue must be 1 to ${DraftCheck.maxName} characters, none of them a control character`
+    }
     if (!Number.isInteger(value) || value < 1 || value > 10_000) {
       return `concurrency: ${name} must be a whole number from 1 to 10000, not ${value}`
     }

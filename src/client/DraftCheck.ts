@@ -28,7 +28,8 @@ export interface Draft {
 }
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
-const maxName = 100
+/** The most characters that the name of a job type, queue or tag may have. */
+export const maxName = 100
 const maxKey = 500
 const maxTags = 16
 /** Ten years: a larger delay is a mistake in units. */
@@ -39,7 +40,8 @@ const isText = (text: string, max: number) =>
 
 /** Control characters and line separators: a name is put into log lines, metrics and terminals. */
 const control = /[\p{Cc}\p{Zl}\p{Zp}]/u
-const isName = (text: string, max: number) => isText(text, max) && !control.test(text)
+/** Whether this may be the name of something: 1 to `max` characters that forge no line and no sequence of a terminal. */
+export const isName = (text: string, max: number): boolean => isText(text, max) && !control.test(text)
 
 const problemOf = (draft: Draft): string | undefined => {
   if (!draft.freshId && !uuid.test(draft.id)) return `id must be a UUID in lower case, not ${JSON.stringify(draft.id)}`

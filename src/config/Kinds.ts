@@ -86,7 +86,7 @@ export const text = (allowed: string, isValid: (text: string) => boolean): Kind<
 /** A name for people. */
 export const name: Kind<string> = text(
   "1 to 200 characters without control characters, and nothing that looks like a connection string",
-  (text) => text.length <= 200 && !/\p{Cc}/u.test(text) && !isSuspicious(text)
+  (text) => text.length <= 200 && !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(text) && !isSuspicious(text)
 )
 
 /** A value that is never shown. */

@@ -1,6 +1,7 @@
 /** Marks workers that stopped beating as dead, and forgets the ones that have been gone for a day. Their jobs are the reaper's. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../JobError.ts"
+import { oneLine } from "../store/ErrorText.ts"
 import type { MaintenanceContext } from "./MaintenanceContext.ts"
 
 const forgetAfter = 86_400_000
@@ -10,7 +11,7 @@ export const make = ({ metrics, registry, staleAfter }: MaintenanceContext): Eff
     const dead = yield* registry.reapStale(staleAfter)
     if (dead.length > 0) {
       if (metrics.enabled) for (const id of dead) metrics.record({ _tag: "Worker", event: "died", name: id })
-      yield* Effect.logWarning(`workers without a heartbeat for ${staleAfter} ms: ${dead.join(", ")}`)
+      yield* Effect.logWarning(`workers without a heartbeat for ${staleAfter} ms: ${oneLine(dead.join(", "))}`)
     }
     yield* registry.prune(forgetAfter)
   })

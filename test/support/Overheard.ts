@@ -12,6 +12,8 @@ export interface Overheard<A, E> {
   readonly text: string
   /** Log lines of formats that write one line per entry. */
   readonly lines: ReadonlyArray<string>
+  /** The messages alone, as they were logged: what no format has escaped. Values that are no text, as JSON. */
+  readonly messages: ReadonlyArray<string>
   readonly spans: ReadonlyArray<Tracer.NativeSpan>
   readonly metrics: string
 }
@@ -29,6 +31,7 @@ export const overhear = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const said: Array<string> = []
     const lines: Array<string> = []
+    const messages: Array<string> = []
     const spans: Array<Tracer.NativeSpan> = []
     const tracer = Tracer.make({
       span: (options) => {
@@ -44,6 +47,9 @@ export const overhear = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
       Effect.provideService(References.MinimumLogLevel, "All"),
       Effect.provide(
         Logger.layer([
+          Logger.make(({ message }) => {
+            for (const part of [message].flat()) messages.push(typeof part === "string" ? part : JSON.stringify(part))
+          }),
           Logger.map(Logger.formatStructured, (entry) => void said.push(shapes(entry))),
           Logger.map(Logger.formatSimple, (entry) => void said.push(entry)),
           Logger.map(Logger.formatLogFmt, (line) => void lines.push(line)),
@@ -60,5 +66,5 @@ export const overhear = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
         said.push(shapes(span.status.exit), Cause.pretty(span.status.exit.cause))
     }
     const text = [...said, ...lines, metrics].join("\n")
-    return { exit, text, lines, spans, metrics } satisfies Overheard<A, E>
+    return { exit, text, lines, messages, spans, metrics } satisfies Overheard<A, E>
   })

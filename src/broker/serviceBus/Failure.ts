@@ -83,7 +83,7 @@ export const reasonOf = (thrown: unknown): BrokerReason | "LockLost" => {
   return typeof code === "string" ? (reasons[code] ?? "Unexpected") : "Unexpected"
 }
 
-/** Turns a thrown value of the SDK into one of our errors. `redact` takes secrets out of text. */
+/** Turns a thrown value of the SDK into one of our errors, in one line. `redact` takes secrets out of text. */
 export const from = (
   operation: string,
   entity: string,
@@ -91,15 +91,17 @@ export const from = (
   redact: (text: string) => string
 ): BrokerError | LockLost => {
   const reason = reasonOf(thrown)
-  const words = oneLine(redact(messageOf(thrown)))
+  const clean = (text: string) => oneLine(redact(text))
+  const words = clean(messageOf(thrown))
   if (reason === "LockLost") return new LockLost({ message: words })
-  const code = read(thrown, "code")
+  const rawCode = read(thrown, "code")
+  const code = typeof rawCode === "string" ? clean(rawCode) : undefined
   const told = `${operation} on Service Bus queue "${entity}" failed`
   return new BrokerError({
     reason,
     operation,
-    message: `${told}: ${advice[reason]} (${typeof code === "string" ? `${code}: ` : ""}${words})`,
-    cause: Object.assign(new Error(words), { name: String(read(thrown, "name") ?? "Error"), code })
+    message: `${told}: ${advice[reason]} (${code === undefined ? "" : `${code}: `}${words})`,
+    cause: Object.assign(new Error(words), { name: clean(String(read(thrown, "name") ?? "Error")), code })
   })
 }
 
