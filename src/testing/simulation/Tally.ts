@@ -97,3 +97,41 @@ export const add = (tally: Tally, { broker, chaos, fleet, history, metrics, plac
     tally.points[point]!.struck += chaos.struck.get(point) ?? 0
   }
 }
+
+/** Adds another tally to the first. */
+export const merge = (tally: Tally, other: Tally): void => {
+  tally.runs += other.runs
+  tally.violated += other.violated
+  tally.jobs += other.jobs
+  tally.jobsPerRun = span(tally.jobsPerRun, other.jobsPerRun)
+  tally.places += other.places
+  tally.placesPerRun = span(tally.placesPerRun, other.placesPerRun)
+  tally.processes += other.processes
+  tally.acked += other.acked
+  tally.ended += other.ended
+  tally.executions += other.executions
+  tally.duplicates += other.duplicates
+  sum(tally.outcomes, other.outcomes)
+  tally.staleRefused += other.staleRefused
+  tally.leasesLost += other.leasesLost
+  tally.loopsRestarted += other.loopsRestarted
+  tally.hints += other.hints
+  tally.steps += other.steps
+  tally.simulatedMs += other.simulatedMs
+  tally.recoveries.push(...other.recoveries)
+  sum(tally.faults, other.faults)
+  for (const [point, { reached, struck }] of Object.entries(other.points)) {
+    const all = (tally.points[point] ??= { reached: 0, struck: 0 })
+    all.reached += reached
+    all.struck += struck
+  }
+}
+
+const span = (a: [number, number], b: [number, number]): [number, number] => [
+  Math.min(a[0], b[0]),
+  Math.max(a[1], b[1])
+]
+
+const sum = (counts: Record<string, number>, more: Record<string, number>): void => {
+  for (const [name, count] of Object.entries(more)) counts[name] = (counts[name] ?? 0) + count
+}
