@@ -5,6 +5,7 @@
 import { prefix, keys, variables } from "./Variables.ts"
 import type { Resolved } from "./Resolve.ts"
 import type { Settings, Source } from "./Settings.ts"
+import * as Transport from "./Transport.ts"
 
 /** One setting, explained. */
 export interface Explained {
@@ -49,6 +50,13 @@ export const notes = (resolved: Resolved): ReadonlyArray<string> =>
     const { name, noEffect } = variables[key]
     return noEffect !== undefined && resolved.sources[key] !== "default" ? [`${name} has no effect: ${noEffect}`] : []
   })
+
+/** One line for each connection that could be read on its way. */
+export const plainText = ({ settings }: Resolved): ReadonlyArray<string> =>
+  Transport.plain(settings).map(
+    ({ fix, key }) =>
+      `${variables[key].name} names another machine and does not insist on TLS, so the connection can be read or replaced on its way: ${fix}`
+  )
 
 /** One sentence for each variable of our prefix that is none of ours, with the one that was probably meant. Never a value. */
 export const unknown = (names: Iterable<string>): ReadonlyArray<string> => {

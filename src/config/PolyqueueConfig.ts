@@ -99,6 +99,11 @@ export const unknownVariables: Effect.Effect<ReadonlyArray<string>, Config.Confi
   return Explain.unknown(names)
 }).pipe(Effect.mapError((cause) => new Config.ConfigError(cause)))
 
+/** Sentences about connections to other machines that do not insist on TLS. Never a value. */
+export const plainText = (
+  config: Config.Config<Resolve.Resolved> = environment
+): Effect.Effect<ReadonlyArray<string>, Config.ConfigError> => Effect.map(config, Explain.plainText)
+
 /** What the layers bring. */
 export type Provided = Polyqueue | Ports | SqlClient
 
@@ -121,6 +126,7 @@ export const layerFrom = (
       const resolved = yield* config
       const { settings } = resolved
       for (const note of Explain.notes(resolved)) yield* Effect.logInfo(note)
+      for (const problem of Explain.plainText(resolved)) yield* Effect.logWarning(problem)
       if (settings.dbUrl === undefined) {
         yield* Effect.logWarning(
           `${variables.dbUrl.name} is not set: jobs are kept in an embedded Postgres and lost with this process`

@@ -5,6 +5,7 @@
 import * as Result from "effect/Result"
 import * as Secrets from "./Secrets.ts"
 import type { Backend, Settings, Source } from "./Settings.ts"
+import * as Transport from "./Transport.ts"
 import * as Urls from "./Urls.ts"
 import { keys, type Variable, variables } from "./Variables.ts"
 
@@ -92,6 +93,11 @@ function* rules(settings: Settings, raw: Raw, label: (key: keyof Settings) => st
       `${label("workerHeartbeatInterval")} is ${settings.workerHeartbeatInterval}: it must be shorter than ` +
         `${label("workerStaleThreshold")}, which is ${settings.workerStaleThreshold}, or living workers are listed as dead`
     )
+  }
+  if (settings.requireTls) {
+    for (const { fix, key } of Transport.plain(settings)) {
+      yield `${label(key)} does not insist on TLS, which it must under ${label("requireTls")}: ${fix}`
+    }
   }
   const region = settings.sqsQueueUrl === undefined ? undefined : Urls.sqsRegion(settings.sqsQueueUrl)
   if (region !== undefined && region !== settings.sqsRegion) {

@@ -33,6 +33,8 @@ export interface Settings {
   readonly azureSbConnectionString: Redacted.Redacted<string> | undefined
   readonly azureSbQueueName: string
   readonly azureSbLockRenewal: number
+  /** Refuse connections to other machines that do not insist on TLS, instead of warning of them. */
+  readonly requireTls: boolean
   readonly maxAttempts: number
   readonly retryBackoffSeconds: ReadonlyArray<number>
   readonly leaseDuration: number

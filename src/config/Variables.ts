@@ -166,6 +166,12 @@ export const variables: { readonly [Key in keyof Settings]: Variable<Key> } = {
     doc: "After holding a delivery for so long, one warning is logged; its lock is renewed further.",
     usedBy: ["azure_service_bus"]
   },
+  requireTls: {
+    name: "POLYQUEUE_REQUIRE_TLS",
+    kind: Kinds.boolean,
+    default: false,
+    doc: "Refuses to start when the database or the broker is on another machine and its URL does not insist on TLS (sslmode=require, verify-ca or verify-full, which all verify the certificate; rediss://; https://). Otherwise a warning says so."
+  },
   maxAttempts: {
     name: "POLYQUEUE_MAX_ATTEMPTS",
     kind: Kinds.int(1, 2_147_483_647),

@@ -198,7 +198,7 @@ describePostgres("polyqueue doctor", () => {
       assert.deepStrictEqual(bad, [])
       assert.strictEqual(code, all.some(({ verdict }) => verdict === "problem") ? 5 : 0)
       const checks = new Set(all.map(({ check }) => check))
-      const expected = ["settings", "server", "clock", "version", "structure", "durability"]
+      const expected = ["settings", "tls", "server", "clock", "version", "structure", "durability"]
       assert.sameMembers([...checks], [...expected, "privileges", "vacuum", "workers", "rows", "broker"])
     }).pipe(Effect.scoped)
   )

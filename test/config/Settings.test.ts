@@ -6,7 +6,7 @@ import * as PolyqueueConfig from "../../src/config/PolyqueueConfig.ts"
 type Env = Readonly<Record<string, string>>
 type Key = keyof PolyqueueConfig.Settings
 
-const url = "postgresql://user:pass@db.example:5432/app"
+const url = "postgresql://user:pass@db.example:5432/app?sslmode=verify-full"
 const enough: Env = { POLYQUEUE_DB_URL: url }
 
 const inEnv = <A, E>(effect: Effect.Effect<A, E>, env: Env) =>
@@ -56,6 +56,7 @@ const table: {
   ],
   azureSbQueueName: ["jobs/mail", "jobs/mail", ["/jobs", "a b"]],
   azureSbLockRenewal: ["1 hour", 3_600, ["0", "x"]],
+  requireTls: ["yes", true, ["maybe"]],
   maxAttempts: ["5", 5, ["0", "2.5", "-1", "many"]],
   retryBackoffSeconds: ["10,60,300", [10, 60, 300], ["10;60", "10,,60", "a", "-1"]],
   leaseDuration: ["45 seconds", 45, ["0", "45s", "forever", "90000"]],
@@ -109,7 +110,8 @@ describe("every variable", () => {
   )
 
   it("is in the table, under the name of the original", () => {
-    assert.lengthOf(cases, 32)
+    // Those of the original, and POLYQUEUE_REQUIRE_TLS
+    assert.lengthOf(cases, 33)
     for (const { key, name } of cases) {
       assert.strictEqual(name, `POLYQUEUE_${key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`)
     }
@@ -137,6 +139,7 @@ describe("every variable", () => {
         azureSbConnectionString: undefined,
         azureSbQueueName: "polyqueue",
         azureSbLockRenewal: 3600,
+        requireTls: false,
         maxAttempts: 3,
         retryBackoffSeconds: [10, 60, 300],
         leaseDuration: 30,

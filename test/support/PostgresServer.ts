@@ -81,7 +81,7 @@ export const findBinaries = (): string => {
 }
 
 /** The user the server runs as: ourselves, or an unprivileged one when we are root. */
-const serverUser = (): { readonly uid: number; readonly gid: number } | undefined => {
+export const serverUser = (): { readonly uid: number; readonly gid: number } | undefined => {
   if (process.getuid?.() !== 0) return undefined
   const users = readFileSync("/etc/passwd", "utf8").split("\n")
   const line = ["postgres:", "nobody:"].map((name) => users.find((user) => user.startsWith(name))).find((_) => _)

@@ -6,6 +6,8 @@ import * as Layer from "effect/Layer"
 import { SqlClient } from "effect/sql/SqlClient"
 import { Broker } from "../../Broker.ts"
 import * as PolyqueueConfig from "../../config/PolyqueueConfig.ts"
+import * as Transport from "../../config/Transport.ts"
+import { variables } from "../../config/Variables.ts"
 import { JobStore } from "../../JobStore.ts"
 import { make as makeNames } from "../../store/postgres/Names.ts"
 import * as Deployment from "../Deployment.ts"
@@ -54,6 +56,16 @@ const settings = Effect.gen(function* () {
   )
 })
 
+/** Whether what goes to other machines can be read on its way. */
+const transport = (connection: Deployment.Connection) =>
+  orOk(
+    Transport.plain(connection.settings).map(({ fix, key }) =>
+      warning("tls", `${variables[key].name} names another machine and does not insist on TLS`, fix)
+    ),
+    "tls",
+    "every connection stays on this machine or insists on TLS"
+  )
+
 const examine = Effect.fnUntraced(function* (connection: Deployment.Connection, fix: boolean) {
   const sql = yield* SqlClient
   const names = yield* Effect.fromResult(makeNames(connection.names))
@@ -65,7 +77,7 @@ const examine = Effect.fnUntraced(function* (connection: Deployment.Connection, 
     fix,
     read: (text, params) => Sql.run(sql, "doctor", text, params)
   }
-  const findings: Array<Finding> = [...(yield* settings)]
+  const findings: Array<Finding> = [...(yield* settings), ...transport(connection)]
   for (const [name, check] of [
     ["server", Server.server],
     ["clock", Server.clock],
@@ -147,7 +159,7 @@ export const command = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Checks settings, server, clock, tables, durability, privileges, workers, rows that should not exist, and the broker; says " +
+    "Checks settings, TLS, server, clock, tables, durability, privileges, workers, rows that should not exist, and the broker; says " +
       "what to do about each finding. Exit code 5 when there is a problem; warnings are none."
   ),
   Command.withShortDescription("Is this deployment sound?"),

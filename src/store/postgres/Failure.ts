@@ -88,11 +88,15 @@ const advice: Record<StoreReason, string> = {
 /** The text of these codes may quote values. */
 const quotesData = (state: string | undefined): boolean => state === undefined || /^(22|23|54)/.test(state)
 
+/** What the driver says when a server, or somebody in between, has no TLS for a URL that insists on it. It has no code. */
+const noTls = "The server does not support TLS"
+
 /** Translates an error of the driver for one operation of the store. */
 export const fromSqlError = (operation: string, error: SqlError): StoreError => {
   const state = sqlState(error)
   const reason = (state === undefined ? undefined : byState(state)) ?? byTag(error)
-  const text = quotesData(state) ? undefined : field(error.reason.cause, "message")
+  const said = field(error.reason.cause, "message")
+  const text = quotesData(state) && said !== noTls ? undefined : said
   const constraint = field(error.reason.cause, "constraint")
   const detail = [state, constraint, text === undefined ? undefined : oneLine(text)]
     .filter((part) => part !== undefined)
