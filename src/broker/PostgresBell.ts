@@ -6,13 +6,15 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 
 /** The bell between processes. */
 export interface PostgresBell {
@@ -41,6 +43,8 @@ export const silent: PostgresBell = { ring: () => undefined, listen: Effect.void
 /** Postgres refuses payloads of 8,000 bytes. */
 const MAX_PAYLOAD = 7_900
 const MAX_BACKOFF = 30_000
+/** How long the end of the bell waits for what was rung and not sent yet, as by a process that enqueues once and ends. */
+const CLOSE_WAIT = 1_000
 const PROBE_WAIT = 5_000
 
 /** The sender, then the queues. Anything else on the channel (`NOTIFY polyqueue` by hand) rings for every queue. */
@@ -67,7 +71,11 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     maxConnections: 2,
     applicationName: "polyqueue doorbell"
   }
+  // A pool whose scope is closing opens no session any more, and the last notification may need one
+  const sessions = yield* Scope.make()
+  yield* Effect.addFinalizer(() => Scope.close(sessions, Exit.void))
   const own = yield* PgClient.make(settings).pipe(
+    Effect.provideService(Scope.Scope, sessions),
     Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make),
     Effect.orDie // a pool without a minimum connects to nothing here
   )
@@ -75,6 +83,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const sender = globalThis.crypto.randomUUID()
   const problems = new Map<"listen" | "notify", string>()
   const pending = new Set<string>()
+  let sending: ReadonlyArray<string> = []
   const wake = Latch.makeUnsafe(false)
   let listening = false
   let failures = 0
@@ -138,9 +147,10 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const notifier = Effect.gen(function* () {
     yield* wake.await
     wake.closeUnsafe()
-    const queues = [...pending]
+    sending = [...pending]
     pending.clear()
-    yield* own.notify(options.channel, encodePayload(sender, queues))
+    yield* own.notify(options.channel, encodePayload(sender, sending))
+    sending = []
     problems.delete("notify")
     yield* Effect.sleep(options.throttle)
   }).pipe(
@@ -153,7 +163,20 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     Effect.forever
   )
 
-  yield* Effect.forkScoped(notifier)
+  const notifying = yield* Effect.forkScoped(notifier)
+  // A finaliser cannot be timed out from inside: its wait has a fiber of its own
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function* () {
+      yield* Fiber.interrupt(notifying)
+      const unsent = [...new Set([...sending, ...pending])]
+      if (unsent.length > 0) yield* own.notify(options.channel, encodePayload(sender, unsent))
+    }).pipe(
+      Effect.ignore,
+      Effect.timeoutOption(CLOSE_WAIT),
+      Effect.forkDetach({ startImmediately: true }),
+      Effect.flatMap(Fiber.join)
+    )
+  )
   return {
     ring(queues) {
       for (const queue of queues) pending.add(queue)

@@ -64,6 +64,19 @@ describePostgres("on a server", () => {
       })
     )
 
+    it.effect("what was rung as it closes is still sent: a process that enqueues once and ends", () =>
+      Effect.gen(function* () {
+        const { channel, consumer } = yield* twoProcesses("mail")
+        const waiting = yield* Effect.forkChild(consumer.receive({ max: 1, wait: FOR_EVER }), {
+          startImmediately: true
+        })
+        yield* Effect.scoped(
+          Effect.flatMap(PostgresBroker.make({ ...options, channel }), (broker) => broker.publish([hint("mail")]))
+        )
+        assert.deepStrictEqual(yield* Fiber.join(waiting), [])
+      })
+    )
+
     it.effect("sends one notification for what piles up, and only the queues' names", () =>
       Effect.gen(function* () {
         const { a, consumers } = yield* twoProcesses("mail", "other")
