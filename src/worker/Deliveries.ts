@@ -41,6 +41,8 @@ export const make = Effect.fnUntraced(function* (
   const held = new Map<string, { readonly delivery: Delivery; readonly since: number }>()
   /** The shortest lease the broker has given, which may be less than what we asked for. */
   let lease = timings.brokerLease
+  /** The last extension failed: the next try is soon, not after another third of the lease. */
+  let overdue = false
   let acks: Array<Due> = []
   /** By delay in ms: one call per delay. */
   const releases = new Map<number, Array<Due>>()
@@ -120,6 +122,7 @@ export const make = Effect.fnUntraced(function* (
         ack([delivery])
       } else batch.push(delivery)
     }
+    overdue = batch.length > 0
     if (batch.length === 0) return
     const outcomes = yield* consumer.extend(batch, timings.brokerLease)
     let failed: BrokerError | undefined
@@ -128,11 +131,17 @@ export const make = Effect.fnUntraced(function* (
       else if (outcome._tag === "Failed") failed = outcome.error
     })
     if (failed !== undefined) return yield* Effect.fail(failed)
+    overdue = false
   })
   yield* supervisor.loop(
     `extend-hints ${name}`,
     Effect.suspend(() => {
-      if (held.size === 0) return holding.wait
+      if (held.size === 0) {
+        overdue = false
+        return holding.wait
+      }
+      // The supervisor paces what fails
+      if (overdue) return extend()
       const third = Effect.as(Effect.sleep(Duration.millis(lease / 3)), true)
       return Effect.flatMap(Effect.raceFirst(third, Effect.as(shortened.wait, false)), (isTime) =>
         isTime ? extend() : Effect.void
