@@ -1,7 +1,7 @@
 /**
  * How a command ends when it does not end well: one line for a person and one exit code for a script. Codes: 1 something
  * failed, 2 wrong usage, 3 nothing matched, 4 refused, 5 doctor found problems, 69 a server is unreachable (130:
- * interrupted). Causes and stacks are shown with `--log-level debug` only.
+ * interrupted; a worker that was told to end and did is 0). Causes and stacks are shown with `--log-level debug` only.
  */
 import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"

@@ -1,16 +1,19 @@
 /**
- * `polyqueue worker <module>`: runs the Layer that a module exports, until it is told to stop; then the layer's own release
+ * `polyqueue worker <module>`: runs the Layer that a module exports, until it is told to end; then the layer's own release
  * drains it. What the layer leaves open of Polyqueue, its ports and its database is built from the `POLYQUEUE_*` settings.
  */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Path from "effect/Path"
 import * as PolyqueueConfig from "../config/PolyqueueConfig.ts"
+import { WorkerHealth } from "../health/WorkerHealth.ts"
+import { OnStopped } from "../Worker.ts"
 import { CliFailure, ExitCode, fromCause, usage } from "./Failure.ts"
 
 /** A layer as it comes out of a module: nothing is known of its types. */
@@ -65,33 +68,65 @@ const ours = new Set([
   "effect/sql/SqlClient"
 ])
 
-/** A second interrupt from the keyboard does not wait for the drain. */
-const impatience = Effect.acquireRelease(
+/**
+ * A worker that was told to end and did is a success, whatever told it: supervisors take every other code for a failure, and
+ * `NodeRuntime.runMain` would make it 130. A second interrupt from the keyboard does not wait for the drain: that is 130.
+ */
+const signals = Effect.acquireRelease(
   Effect.sync(() => {
     let interrupts = 0
-    const listener = () => {
+    let isTold = false
+    const onInterrupt = () => {
+      isTold = true
       interrupts++
       if (interrupts === 2) process.exit(130)
     }
-    process.on("SIGINT", listener)
-    return listener
+    const onTerminate = () => {
+      isTold = true
+    }
+    process.on("SIGINT", onInterrupt).on("SIGTERM", onTerminate)
+    return () => {
+      process.off("SIGINT", onInterrupt).off("SIGTERM", onTerminate)
+      if (!isTold) return
+      process.once("exit", (code) => {
+        if (code === 130) process.exitCode = 0
+      })
+    }
   }),
-  (listener) => Effect.sync(() => process.off("SIGINT", listener))
+  Effect.sync
 )
 
-/** Runs a layer until it fails or is interrupted. */
-export const launch = (layer: Loaded, what: string): Effect.Effect<never, CliFailure> =>
+/** Runs a layer until it is interrupted, or every worker in it was told to stop (`admin stop`). Fails as its building does. */
+const hold = Effect.fnUntraced(function* (layer: Loaded, what: string) {
+  const health = yield* WorkerHealth
+  const allStopped = yield* Deferred.make<void>()
+  let stopped = 0
+  // A worker that was stopped is registered until its layer is released
+  const onStopped = Effect.gen(function* () {
+    stopped++
+    if ((yield* health.report).workers.length <= stopped) yield* Deferred.succeed(allStopped, undefined)
+  })
+  yield* Layer.build(Layer.provide(layer, Layer.succeed(OnStopped, onStopped)))
+  yield* Effect.logInfo(`${what} runs; SIGTERM or Ctrl-C ends it`)
+  yield* Effect.onInterrupt(Deferred.await(allStopped), () =>
+    Effect.logInfo("told to end: claims nothing new, waits for running jobs")
+  )
+  yield* Effect.logInfo("every worker was told to stop: the process ends")
+}, Effect.scoped)
+
+/** Runs a layer until it fails, is interrupted, or has no worker left. */
+export const launch = (layer: Loaded, what: string): Effect.Effect<void, CliFailure> =>
   Effect.gen(function* () {
-    yield* impatience
-    const exit = yield* Effect.exit(Layer.launch(layer))
-    if (Exit.isSuccess(exit)) return yield* Effect.never
+    yield* signals
+    const exit = yield* Effect.exit(hold(layer, what))
+    if (Exit.isSuccess(exit)) return
     const service = missingService(exit.cause)
     if (service === undefined) return yield* failed(exit.cause, what)
     if (!ours.has(service)) {
       return yield* usage(`${what} needs the service ${service}: provide it to the layer with Layer.provide`)
     }
     yield* Effect.logDebug(`${what} leaves ${service} open: it is built from the POLYQUEUE_* settings`)
-    return yield* Effect.catchCause(Layer.launch(Layer.provide(layer, PolyqueueConfig.layer)), (cause) => {
+    return yield* Effect.catchCause(hold(Layer.provide(layer, PolyqueueConfig.layer), what), (cause) => {
       const still = missingService(cause)
       return still === undefined
         ? failed(cause, what)
@@ -108,8 +143,8 @@ const failed = (cause: Cause.Cause<unknown>, what: string): Effect.Effect<never,
 }
 
 const description =
-  "Runs a worker until it is told to stop (SIGTERM, Ctrl-C); then it claims nothing new, waits for running jobs, gives the " +
-  "rest back. A second Ctrl-C does not wait."
+  "Runs a worker until it is told to end (SIGTERM, Ctrl-C, `admin stop`); then it claims nothing new, waits for running jobs, " +
+  "gives the rest back, and ends with exit code 0. A second Ctrl-C does not wait: 130."
 
 /** `worker <module>` of the `polyqueue` command. */
 export const fromModule = Command.make(

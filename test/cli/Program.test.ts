@@ -176,11 +176,40 @@ describePostgres("polyqueue worker", () => {
       const slow = yield* run(["enqueue", "Slow"], { env })
       yield* lineLike(lines, /slow: started/)
       child.kill("SIGTERM")
-      yield* exited(child)
+      yield* lineLike(lines, /told to end: claims nothing new, waits for running jobs/)
+      assert.strictEqual(yield* exited(child), 0, "supervisors take everything else for a failure")
       const ended = yield* run(["inspect", "job", slow.stdout.trim(), "-o", "json"], { env })
       assert.strictEqual(JSON.parse(ended.stdout).job.status, "succeeded")
       const workers = yield* run(["inspect", "workers", "--all", "-o", "json"], { env })
       assert.strictEqual(JSON.parse(workers.stdout).workers[0].status, "stopped")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a second Ctrl-C does not wait for the running job: 130", () =>
+    Effect.gen(function* () {
+      const env = yield* migrated
+      const { child, lines } = yield* running(["worker", module("endless")], env)
+      yield* run(["enqueue", "Slow"], { env })
+      yield* lineLike(lines, /endless: started/)
+      child.kill("SIGINT")
+      yield* lineLike(lines, /told to end/)
+      child.kill("SIGINT")
+      assert.strictEqual(yield* exited(child), 130)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("ends when every worker in it was told to stop: 0", () =>
+    Effect.gen(function* () {
+      const env = { ...(yield* migrated), POLYQUEUE_WORKER_HEARTBEAT_INTERVAL: "0.1" }
+      const { child, lines } = yield* running(["worker", module("two")], env)
+      yield* lineLike(lines, /two\.ts runs/)
+      assert.strictEqual((yield* run(["admin", "stop", "first", "--yes"], { env })).code, 0)
+      yield* lineLike(lines, /told to stop.*worker=first/)
+      const { stdout } = yield* run(["enqueue", "Slow", "--wait"], { env })
+      assert.include(stdout, "succeeded", "the other one goes on")
+      assert.strictEqual((yield* run(["admin", "stop", "second", "--yes"], { env })).code, 0)
+      yield* lineLike(lines, /every worker was told to stop: the process ends/)
+      assert.strictEqual(yield* exited(child), 0)
     }).pipe(Effect.scoped)
   )
 

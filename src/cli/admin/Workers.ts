@@ -116,7 +116,7 @@ export const stop = Command.make(
 ).pipe(
   Command.withDescription(
     "The worker drains, interrupts after its grace, gives its jobs back and says goodbye, as when its process is told to end. " +
-      "Cannot be taken back."
+      "Cannot be taken back. A `polyqueue worker` process ends with its last worker; what supervises it may start another."
   ),
   Command.withShortDescription("Stop a worker"),
   Command.withExamples([{ command: "polyqueue admin stop 01890a5d --yes" }])
