@@ -1,6 +1,7 @@
 /**
- * What the commands work on: a database with our tables, and what stands on it. Needs no broker and no broker's credentials:
- * what an action makes runnable is published by the relay of the workers. Never migrates; `polyqueue migrate` does.
+ * What the commands work on: a database with our tables, and what stands on it. Needs no broker's credentials, whatever the
+ * backend: what an action makes runnable is rung for by NOTIFY, which workers of the Postgres broker hear at once, and is
+ * published by the workers' relay on the others, within about a second. Never migrates; `polyqueue migrate` does.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -8,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { SqlClient } from "effect/sql/SqlClient"
 import { Admin } from "../Admin.ts"
+import { Broker } from "../Broker.ts"
 import type { StoreError } from "../JobError.ts"
 import { JobStore } from "../JobStore.ts"
 import type { NamesOptions } from "../store/postgres/Names.ts"
@@ -40,7 +42,7 @@ export type Operator = Admin | JobStore | WorkerRegistry | StoreNow
 
 /** On a client and tables of that name. */
 export const onTables = (names: NamesOptions): Layer.Layer<Operator, StoreError, SqlClient> =>
-  Layer.mergeAll(Admin.layerWithoutBroker, StoreNow.layerPostgres).pipe(
+  Layer.mergeAll(Layer.provide(Admin.layer, Broker.layerPostgres), StoreNow.layerPostgres).pipe(
     Layer.provideMerge(Layer.mergeAll(JobStore.layerPostgresWith(names), WorkerRegistry.layerPostgresWith(names)))
   )
 

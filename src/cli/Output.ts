@@ -49,9 +49,9 @@ export const print = (lines: ReadonlyArray<string>): Effect.Effect<void> =>
 /** A remark for the person at the terminal, to stderr. */
 export const note = (text: string): Effect.Effect<void> => Console.error(Visible.line(text))
 
-/** One JSON document. */
-export const printJson = (document: Readonly<Record<string, unknown>>): Effect.Effect<void> =>
-  Console.log(Visible.json({ schemaVersion: 1, ...document }, 2))
+/** One JSON document; in jsonl on one line. */
+export const printDocument = (format: Format, document: Readonly<Record<string, unknown>>): Effect.Effect<void> =>
+  Console.log(Visible.json({ schemaVersion: 1, ...document }, format === "jsonl" ? undefined : 2))
 
 /** Rows of one kind. */
 export interface Listing<Row> {
@@ -105,4 +105,4 @@ export const detailLines = (format: Format, detail: Detail, screen: Screen): Rea
 
 /** An instant in JSON: ISO 8601, or null. */
 export const instant = (epochMillis: number | undefined): string | null =>
-  epochMillis === undefined || !Number.isFinite(epochMillis) ? null : new Date(epochMillis).toISOString()
+  epochMillis === undefined || !Number.isFinite(epochMillis) ? null : new Date(Math.round(epochMillis)).toISOString()

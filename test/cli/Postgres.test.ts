@@ -1,6 +1,7 @@
 /** Every command against 5,000 jobs in all states: correct against plain SQL, JSON that parses, exit codes. */
 import { assert, it } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
+import { PgClient } from "@effect/sql-pg"
+import { Context, Effect, Layer, Queue } from "effect"
 import { SqlClient } from "effect/sql"
 import * as Migrations from "../../src/Migrations.ts"
 import { type Answer, run } from "../support/Cli.ts"
@@ -304,6 +305,55 @@ describePostgres("polyqueue on Postgres", () => {
           assert.strictEqual((yield* polyqueue("admin", "resume", ...target)).code, 0)
         }
         assert.lengthOf((yield* json("inspect", "stats")).stats.pauses, 1)
+      })
+    )
+
+    it.effect("a pause that would be over already is wrong usage, and pauses nothing", () =>
+      Effect.gen(function* () {
+        const answer = yield* polyqueue("admin", "pause", "mail", "--until", "2001-01-01T00:00:00Z")
+        assert.deepStrictEqual(
+          [answer.code, answer.stderr],
+          [2, "polyqueue: --until is in the past by the clock of the database"]
+        )
+        assert.strictEqual((yield* polyqueue("admin", "resume", "mail")).code, 3)
+      })
+    )
+
+    it.effect("jsonl of what is no list is one line, too", () =>
+      Effect.gen(function* () {
+        const id = idOf(3)
+        for (const args of [
+          ["enqueue", "Hello", "--delay", "1h"],
+          ["admin", "requeue", id],
+          ["admin", "pause", "line"],
+          ["admin", "resume", "line"]
+        ]) {
+          const { stdout } = yield* polyqueue(...args, "-o", "jsonl")
+          assert.lengthOf(stdout.split("\n"), 1, args.join(" "))
+          assert.strictEqual(JSON.parse(stdout).schemaVersion, 1)
+        }
+      })
+    )
+
+    it.effect("what becomes runnable is rung for: nobody waits for a poll", () =>
+      Effect.gen(function* () {
+        const late = "01890a5d-ffff-7000-8000-000000000000"
+        const client = yield* PgClient.PgClient
+        const rung = yield* client.listen("polyqueue")
+        // A session's own words say that it listens
+        yield* client.notify("polyqueue", "ready")
+        while ((yield* Queue.take(rung)).payload !== "ready");
+        for (const [queue, args] of [
+          ["bell-0", ["enqueue", "Hello", "--queue", "bell-0", "--delay", "1h", "--id", late]],
+          ["bell-0", ["admin", "run-now", late]],
+          ["import", ["admin", "requeue", idOf(62)]],
+          ["bell-1", ["admin", "pause", "bell-1"]],
+          ["bell-1", ["admin", "resume", "bell-1"]]
+        ] as const) {
+          assert.strictEqual((yield* polyqueue(...args)).code, 0, args.join(" "))
+          if (args[1] === "pause") continue
+          assert.strictEqual(JSON.parse((yield* Queue.take(rung)).payload)[1], queue, args.join(" "))
+        }
       })
     )
 

@@ -138,7 +138,7 @@ const make = (action: JobAction, words: Words) =>
         yield* Console.log(`${jobs(report.done)} ${words.done}`)
         for (const text of restLines(report.rest)) yield* Output.note(text)
         if (report.rest.length > 20) yield* Output.note(`and ${Spans.count(report.rest.length - 20)} more not done`)
-      } else yield* Output.printJson({ report: reportToJson(report) })
+      } else yield* Output.printDocument(output, { report: reportToJson(report) })
       const failure = outcomeOf(selection, report)
       if (failure !== undefined) return yield* failure
     })

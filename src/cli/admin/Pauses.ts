@@ -9,7 +9,7 @@ import * as Option from "effect/Option"
 import { Admin } from "../../Admin.ts"
 import * as Arguments from "../Arguments.ts"
 import * as By from "../By.ts"
-import { nothing } from "../Failure.ts"
+import { nothing, usage } from "../Failure.ts"
 import { StoreNow } from "../Operator.ts"
 import * as Output from "../Output.ts"
 import * as Spans from "../Spans.ts"
@@ -75,6 +75,9 @@ export const pause = Command.make(
   },
   Effect.fnUntraced(function* ({ all, as, for: duration, output, queue, reason, type, until }) {
     const admin = yield* Admin
+    if (Option.isSome(until) && until.value.getTime() <= (yield* yield* StoreNow)) {
+      return yield* usage("--until is in the past by the clock of the database")
+    }
     const options = {
       ...By.toBy({ as, reason }),
       ...(Option.isSome(duration) ? { duration: duration.value } : {}),
@@ -84,7 +87,7 @@ export const pause = Command.make(
       onSome: (type) => admin.pauseType(type, { ...options, queue: Option.getOrUndefined(queue) }),
       onNone: () => (Option.isSome(queue) ? admin.pauseQueue(queue.value, options) : admin.pauseAll(options))
     })
-    if (output !== "table") return yield* Output.printJson({ pause: QueueView.pauseToJson(made) })
+    if (output !== "table") return yield* Output.printDocument(output, { pause: QueueView.pauseToJson(made) })
     const now = yield* yield* StoreNow
     const end = made.until === undefined ? "until it is resumed" : `for ${Spans.show(Math.max(0, made.until - now))}`
     yield* Console.log(Visible.line(`${nameOf({ all, queue, type })} paused ${end}; running jobs go on`))
@@ -116,7 +119,7 @@ export const resume = Command.make(
       onSome: (type) => admin.resumeType(type, { ...by, queue: Option.getOrUndefined(queue) }),
       onNone: () => (Option.isSome(queue) ? admin.resumeQueue(queue.value, by) : admin.resumeAll(by))
     })
-    if (output !== "table") yield* Output.printJson({ resumed: ended })
+    if (output !== "table") yield* Output.printDocument(output, { resumed: ended })
     const name = nameOf({ all, queue, type })
     if (!ended) return yield* nothing(`${name} was not paused; \`polyqueue inspect queues\` shows what is`)
     if (output === "table") yield* Console.log(Visible.line(`${name} resumed`))
