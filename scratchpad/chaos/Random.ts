@@ -1,0 +1,12 @@
+/** Deterministic randomness: the same seed makes the same trouble. */
+
+/** Numbers from 0 (inclusive) to 1. */
+export const seeded = (seed: number): (() => number) => {
+  let state = seed | 0
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
+  }
+}
