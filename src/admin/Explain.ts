@@ -32,8 +32,11 @@ export type Reason = { readonly message: string; readonly until: number | undefi
       readonly since: number
       readonly reason: string | undefined
     }
-  /** No live worker has a handler for its type and works on its queue. `draining`: workers that would, but are draining. */
-  | { readonly _tag: "NoWorker"; readonly draining: number }
+  /**
+   * No live worker has a handler for its type and works on its queue. `draining`: workers that would, but are draining.
+   * `silent`: workers that would, but have not been heard of for a minute.
+   */
+  | { readonly _tag: "NoWorker"; readonly draining: number; readonly silent: number }
   | { readonly _tag: "SlotsBusy"; readonly workers: number; readonly slots: number; readonly running: number }
   /** It crashed a worker before: it waits for one with a free slot and no other such job. */
   | { readonly _tag: "Suspect"; readonly crashes: number; readonly maxCrashes: number }
@@ -54,6 +57,12 @@ export interface Explanation {
   /** The earliest moment at which it could start, if nothing else happens; undefined: not by itself. `now` when it could now. */
   readonly earliest: number | undefined
 }
+
+/** A worker that was not heard of for so long is gone, though nobody may be left to mark it dead. */
+const silentAfter = 60_000
+
+const isHeard = (worker: WorkerRecord, now: number): boolean =>
+  isLive(worker) && now - worker.heartbeatAt <= silentAfter
 
 const iso = (instant: number): string => DateTime.formatIso(DateTime.makeUnsafe(Math.round(instant)))
 
@@ -91,18 +100,26 @@ const paused = ({ queue, reason, since, type, until }: Pause): Reason => {
 }
 
 /** Why no worker takes it now, as far as their last heartbeats tell. */
-const heldByWorkers = ({ job, suspect }: ClaimView, workers: ReadonlyArray<WorkerRecord>): ReadonlyArray<Reason> => {
-  const handling = workers.filter(
+const heldByWorkers = (
+  { job, now, suspect }: ClaimView,
+  workers: ReadonlyArray<WorkerRecord>
+): ReadonlyArray<Reason> => {
+  const known = workers.filter(
     (worker) => isLive(worker) && worker.jobTypes.includes(job.type) && worker.queues.includes(job.queue)
   )
+  const handling = known.filter((worker) => isHeard(worker, now))
   const able = handling.filter(({ status }) => status === "running")
   if (able.length === 0) {
     const draining = handling.length
+    const silent = known.length - handling.length
+    const could = `the workers that could run ${job.type} in queue ${job.queue}`
     const message =
-      draining === 0
-        ? `no live worker has a handler for ${job.type} and works on queue ${job.queue}`
-        : `the workers that could run ${job.type} in queue ${job.queue} (${draining}) are draining`
-    return [{ _tag: "NoWorker", draining, until: undefined, message }]
+      draining > 0
+        ? `${could} (${draining}) are draining`
+        : silent > 0
+          ? `${could} (${silent}) have not been heard of for more than a minute`
+          : `no live worker has a handler for ${job.type} and works on queue ${job.queue}`
+    return [{ _tag: "NoWorker", draining, silent, until: undefined, message }]
   }
   const slots = able.reduce((n, worker) => n + worker.slots, 0)
   const running = able.reduce((n, worker) => n + worker.runningCount, 0)
@@ -145,21 +162,27 @@ const queued = (
   ]
   if (reasons.length > 0) return reasons
   const able = workers.filter(
-    ({ jobTypes, queues, status }) =>
-      status === "running" && jobTypes.includes(view.job.type) && queues.includes(view.job.queue)
+    (worker) =>
+      worker.status === "running" &&
+      isHeard(worker, view.now) &&
+      worker.jobTypes.includes(view.job.type) &&
+      worker.queues.includes(view.job.queue)
   )
   const message = "nothing holds it: a worker with a free slot takes it at its next look"
   return [{ _tag: "Ready", workers: able.length, until: undefined, message }]
 }
 
 /** Of a job that is being run: by whom, or by nobody any more. */
-const processing = ({ expired, job }: ClaimView, workers: ReadonlyArray<WorkerRecord>): Reason => {
+const processing = ({ expired, job, now }: ClaimView, workers: ReadonlyArray<WorkerRecord>): Reason => {
   const worker = job.worker ?? ""
   const workerName = workers.find(({ id }) => id === worker)?.name
   const who = workerName === undefined ? `worker ${worker}` : `worker ${workerName} (${worker})`
   const lease = job.leaseExpiresAt === undefined ? "" : iso(job.leaseExpiresAt)
   if (expired) {
-    const message = `${who} ran it and stopped renewing its lease, which ended at ${lease}: maintenance queues it again`
+    const next = workers.some((worker) => isHeard(worker, now))
+      ? "maintenance queues it again"
+      : "maintenance queues it again once a worker runs: none is heard of now"
+    const message = `${who} ran it and stopped renewing its lease, which ended at ${lease}: ${next}`
     return { _tag: "Abandoned", worker, workerName, until: undefined, message }
   }
   const cancelRequested = job.cancelRequestedAt !== undefined

@@ -1,8 +1,9 @@
 /** Why a job does not run, and when it could: every reason, from the state that is its cause. */
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
+import * as Explain from "../../src/admin/Explain.ts"
 import { Admin, JobStore, Polyqueue, WorkerRegistry } from "../../src/index.ts"
-import type { WorkerInfo } from "../../src/WorkerRegistry.ts"
+import type { WorkerInfo, WorkerRecord } from "../../src/WorkerRegistry.ts"
 import { onStores } from "./OnStores.ts"
 import { by, Endless, Fragile, Orphan, Stage, startWorker, until } from "./Stage.ts"
 
@@ -18,6 +19,9 @@ const claimAs = (worker: string, id: string, type: string, lease: number) =>
     assert.lengthOf(claimed, 1)
     return claimed[0]!
   })
+
+/** A worker that was killed, with nobody left to mark it dead. */
+const longAgo = (worker: WorkerRecord): WorkerRecord => ({ ...worker, heartbeatAt: worker.heartbeatAt - 120_000 })
 
 onStores("explain", (it) => {
   it.effect("not due, paused and without a worker, all at once, and when it could start", () =>
@@ -95,6 +99,10 @@ onStores("explain", (it) => {
       const running = (yield* explain(job.id)).reasons[0]
       assert.strictEqual(running?._tag === "Running" && running.worker, "worker-1")
       yield* until(Effect.map(tags(job.id), ([tag]) => tag === "Abandoned"))
+      const registry = yield* WorkerRegistry
+      const nobody = { ...registry, list: Effect.succeed([]) }
+      const abandoned = (yield* Explain.make(store, nobody)(job.id)).reasons[0]
+      assert.include(abandoned!.message, "once a worker runs: none is heard of now")
       yield* store.reap({ limit: 10, exceptWorkers: [], ids: [job.id] })
       assert.deepStrictEqual(yield* tags(job.id), ["NoWorker"])
       const healthy = yield* Fragile.enqueue({ n: 1 }, { queue: "suspects", delay: "1 hour" })
@@ -169,6 +177,10 @@ onStores("explain", (it) => {
       assert.deepStrictEqual(yield* reasonsAfter({ runningCount: 2 }), ["SlotsBusy", "Suspect"])
       const suspect = (yield* explain(job.id)).reasons[1]
       assert.deepStrictEqual(suspect?._tag === "Suspect" && [suspect.crashes, suspect.maxCrashes], [1, 3])
+      const silent = { ...registry, list: Effect.map(registry.list, (all) => all.map(longAgo)) }
+      yield* beat({})
+      const [unheard] = (yield* Explain.make(store, silent)(job.id)).reasons
+      assert.deepStrictEqual(unheard?._tag === "NoWorker" && [unheard.draining, unheard.silent], [0, 1])
       yield* registry.stop(id)
       const [nobody] = (yield* explain(job.id)).reasons
       assert.strictEqual(nobody?._tag === "NoWorker" && nobody.draining, 0)
