@@ -28,19 +28,15 @@ export const claimOnce = Effect.fnUntraced(function* (
   if (room.length === 0) return undefined
   const claim = yield* worker.makeId
   const sentAt = monotonic(worker.clock)
-  const jobs = yield* Effect.onExit(
-    worker.store.claim({
-      claim,
-      worker: worker.id,
-      lease: worker.timings.lease,
-      pools: room,
-      suspects: slots.suspects()
-    }),
-    (exit) =>
-      Effect.sync(() => {
-        if (exit._tag === "Failure") leases.unknownClaim(claim)
-        else slots.accept(exit.value, sentAt)
-      })
+  const jobs = yield* slots.withSuspects(pools, (suspects) =>
+    Effect.onExit(
+      worker.store.claim({ claim, worker: worker.id, lease: worker.timings.lease, pools: room, suspects }),
+      (exit) =>
+        Effect.sync(() => {
+          if (exit._tag === "Failure") leases.unknownClaim(claim)
+          else slots.accept(exit.value, sentAt)
+        })
+    )
   )
   for (const { limit, pool, ranges } of room) {
     const count = jobs.reduce(

@@ -48,6 +48,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<HintedClaims, BrokerError, Scope.Scope> {
   const { clock, store, timings } = worker
   const name = pool.queues.join(",")
+  const pools = [pool]
   const types = Array.from(worker.handlers.keys())
   const consumer = yield* worker.broker.consumer({ queues: pool.queues, lease: timings.brokerLease })
   const deliveries = yield* Deliveries.make(worker, consumer, name)
@@ -68,21 +69,23 @@ export const make = Effect.fnUntraced(function* (
     deliveries.ack(doubles)
     const claim = yield* worker.makeId
     const sentAt = monotonic(clock)
-    const answer: Answer = yield* Effect.onExit(
-      store.claimHinted({
-        claim,
-        worker: worker.id,
-        lease: timings.lease,
-        ids: Array.from(byId.keys()),
-        types,
-        suspects: slots.suspects()
-      }),
-      (exit) =>
-        Effect.sync(() => {
-          // A look-up that failed leaves the deliveries alone: the broker brings them again
-          if (exit._tag === "Failure") leases.unknownClaim(claim)
-          else slots.accept(exit.value.claimed, sentAt, (job) => deliveries.hold(byId.get(job.id)!))
-        })
+    const answer: Answer = yield* slots.withSuspects(pools, (suspects) =>
+      Effect.onExit(
+        store.claimHinted({
+          claim,
+          worker: worker.id,
+          lease: timings.lease,
+          ids: Array.from(byId.keys()),
+          types,
+          suspects
+        }),
+        (exit) =>
+          Effect.sync(() => {
+            // A look-up that failed leaves the deliveries alone: the broker brings them again
+            if (exit._tag === "Failure") leases.unknownClaim(claim)
+            else slots.accept(exit.value.claimed, sentAt, (job) => deliveries.hold(byId.get(job.id)!))
+          })
+      )
     )
     const strays = answer.claimed.filter((job) => !slots.pools.some(({ queues }) => queues.includes(job.queue)))
     if (strays.length > 0) yield* giveBack(strays, byId)
@@ -135,7 +138,7 @@ export const make = Effect.fnUntraced(function* (
 
   const look = Effect.gen(function* () {
     lookedAt = monotonic(clock)
-    return (yield* claimOnce(worker, slots, leases, [pool])) ?? 0
+    return (yield* claimOnce(worker, slots, leases, pools)) ?? 0
   })
 
   /** Answers what came; nothing also when the broker is slow to answer: it goes on in the background. */

@@ -1,7 +1,9 @@
 /**
  * Keeps the leases of everything held, in one statement every third of a lease. What the store says is lost is stopped at
  * once; what cannot be proven any more is stopped at the end of its lease by our own monotonic clock, counted from before
- * the last successful renewal was sent. Claims whose outcome is unknown are given back here, until they cannot commit.
+ * the last successful renewal was sent. A worker that has to do so claims nothing until a renewal works again: it would only
+ * keep jobs from others, which last longer than a lease. Claims whose outcome is unknown are given back here, until they
+ * cannot commit.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,6 +15,8 @@ import { monotonic, type WorkerContext } from "./WorkerContext.ts"
 
 /** Leases per statement. */
 const maxBatch = 5_000
+/** Longest pause between two tries of a worker that claims nothing because renewals do not work. */
+const tryAgainEvery = 1_000
 
 export interface LeaseKeeper {
   /** A claim call ended without an answer: whatever it took is to be given back. */
@@ -35,6 +39,9 @@ export const make = Effect.fnUntraced(function* (
   const givable = Signal.make()
   const renewable = Signal.make()
   const fenceable = Signal.make()
+  /** False from when leases ended here for want of a renewal, until one works. */
+  let canRenew = true
+  const doubtful = Signal.make()
   /** When the self-fence has to look next; `Infinity` while it waits for something to be held. */
   let fenceAt = Infinity
   slots.onAccept(() => {
@@ -54,9 +61,22 @@ export const make = Effect.fnUntraced(function* (
     }
   }
 
+  const works = Effect.suspend(() => {
+    if (canRenew) return Effect.void
+    canRenew = true
+    slots.wake()
+    return Effect.logInfo("leases can be renewed again: claims again")
+  })
+
+  /** What nobody can own: whether a renewal works at all. */
+  const tryOut = Effect.flatMap(worker.makeId, (id) =>
+    Effect.andThen(store.renew([{ id, attempt: 1, claim: id }], timings.lease), works)
+  )
+
   const renew = Effect.fnUntraced(function* (batch: ReadonlyArray<Held>) {
     const sentAt = monotonic(clock)
     const renewal = yield* store.renew(batch.map(leaseOf), timings.lease)
+    yield* works
     const notRenewed = new Set<string>()
     for (const lease of renewal.locked) notRenewed.add(keyOf(lease))
     for (const lease of renewal.lost) {
@@ -101,8 +121,9 @@ export const make = Effect.fnUntraced(function* (
     "renew",
     Effect.gen(function* () {
       // A worker at rest has nothing to renew: it costs nothing until it holds something again
-      if (slots.held.size === 0) return yield* renewable.wait
-      yield* Effect.sleep(Duration.millis(timings.renewEvery))
+      if (slots.held.size === 0 && canRenew) return yield* renewable.wait
+      if (canRenew) yield* Effect.raceFirst(Effect.sleep(Duration.millis(timings.renewEvery)), doubtful.wait)
+      else yield* Effect.sleep(Duration.millis(Math.min(tryAgainEvery, timings.renewEvery)))
       const now = monotonic(clock)
       // What is past its proof is about to be stopped: a renewal would only keep it from others
       const all = Array.from(slots.held.values()).filter(
@@ -114,7 +135,10 @@ export const make = Effect.fnUntraced(function* (
         { discard: true }
       )
       // A renewal that fails is tried again soon: there are two thirds of a lease left for it
-      yield* Effect.retry(renewing, { times: 3, while: (error) => error.isTransient })
+      yield* Effect.retry(all.length === 0 && !canRenew ? tryOut : renewing, {
+        times: 3,
+        while: (error) => error.isTransient
+      })
     })
   )
 
@@ -151,14 +175,20 @@ export const make = Effect.fnUntraced(function* (
       }
       fenceAt = Math.max(now + 1, Math.ceil(next))
       const sleep = Effect.sleep(Duration.millis(fenceAt - now))
-      return wasStalled && lost > 0
-        ? Effect.andThen(
-            Effect.logWarning(
-              `nothing ran in this process for ${Math.round(late)} ms: ${lost} jobs lost their leases. Does a job block the event loop?`
-            ),
-            sleep
-          )
-        : sleep
+      if (lost === 0) return sleep
+      if (!wasStalled && canRenew) {
+        canRenew = false
+        slots.rest()
+        doubtful.notify()
+      }
+      return Effect.andThen(
+        Effect.logWarning(
+          wasStalled
+            ? `nothing ran in this process for ${Math.round(late)} ms: ${lost} jobs lost their leases. Does a job block the event loop?`
+            : `${lost} jobs could not be renewed and lost their leases: claims nothing until renewals work again`
+        ),
+        sleep
+      )
     })
   )
   return {

@@ -30,8 +30,14 @@ export interface Slots {
   readonly quiet: Signal.Signal
   /** Free room per pool, for one claim. Empty while there is none. */
   readonly room: (pools: ReadonlyArray<Pool>) => ReadonlyArray<ClaimPool & { readonly pool: Pool }>
-  /** How many suspects may be claimed now: one, if none is held and a slot is really free. */
-  readonly suspects: () => 0 | 1
+  /**
+   * Says to a claim how many suspects it may take: one, if none is held, no other claim of this worker may bring one, and a
+   * slot is really free. `asker`: who takes turns with others. What the claim brings is accepted before it ends.
+   */
+  readonly withSuspects: <A, E, R>(
+    asker: object,
+    claim: (suspects: 0 | 1) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E, R>
   /** Takes jobs claimed by a call that was sent at `sentAt` (monotonic ms). */
   readonly accept: (
     jobs: ReadonlyArray<ClaimedJob>,
@@ -56,6 +62,9 @@ export interface Slots {
   readonly reopen: () => void
   /** Changes how many jobs of a pool run at once. What runs goes on; what there is no slot for is given back. */
   readonly resize: (pool: Pool, slots: number) => void
+  /** As `drain`, while leases cannot be kept: others shall have the jobs. Until `wake`. */
+  readonly rest: () => void
+  readonly wake: () => void
   /** As `drain`, for good. */
   readonly close: () => void
   readonly runningCount: () => number
@@ -76,8 +85,13 @@ export const make = Effect.fnUntraced(function* (
   let due: Array<{ readonly held: Held; readonly settlement: Settlement }> = []
   let closed = false
   let draining = false
+  let resting = false
   let accepted = () => {}
   let suspectsHeld = 0
+  /** A claim is on its way that may bring one. */
+  let suspectAsked = false
+  /** Who had to ask without, first come first: claims that always coincide must not always go to the same. */
+  let turns: Array<object> = []
   const starting = new Set<Pool>()
   /** How long a job may wait for a slot: well before any sweep takes it for overdue, and no longer than others need it. */
   const patience = Math.min(timings.sweepEvery, timings.lease) / 2
@@ -135,7 +149,7 @@ export const make = Effect.fnUntraced(function* (
   const start = (pool: Pool) => {
     if (starting.has(pool)) return
     starting.add(pool)
-    while (!closed && !draining && pool.running < pool.slots) {
+    while (!closed && !draining && !resting && pool.running < pool.slots) {
       const one = pool.shift()
       if (one === undefined) break
       // Its lease ended while it waited, or before its claim was answered: given back, if it is ours still
@@ -202,6 +216,24 @@ export const make = Effect.fnUntraced(function* (
     giveBack(pool)
   }
 
+  const isTurnOf = (asker: object): boolean => {
+    if (!suspectAsked && (turns.length === 0 || turns[0] === asker)) {
+      turns.shift()
+      return true
+    }
+    if (!turns.includes(asker)) turns.push(asker)
+    return false
+  }
+
+  const open = () => {
+    if (closed || draining || resting) return
+    for (const pool of pools) {
+      pool.isOpen = true
+      pool.roomy.notify()
+    }
+    roomy.notify()
+  }
+
   return {
     pools,
     held,
@@ -209,14 +241,28 @@ export const make = Effect.fnUntraced(function* (
     settleable,
     quiet,
     room: (pools) =>
-      closed || draining
+      closed || draining || resting
         ? []
         : pools.flatMap((pool) => {
             const limit = pool.wanted
             return limit > 0 ? [{ pool, ranges: pool.ranges, limit }] : []
           }),
-    suspects: () =>
-      suspectsHeld === 0 && pools.every((pool) => pool.slots === 0 || (pool.free > 0 && pool.buffered === 0)) ? 1 : 0,
+    withSuspects: (asker, claim) => {
+      let asks = false
+      return Effect.ensuring(
+        Effect.suspend(() => {
+          asks =
+            suspectsHeld === 0 &&
+            pools.every((pool) => pool.slots === 0 || (pool.free > 0 && pool.buffered === 0)) &&
+            isTurnOf(asker)
+          suspectAsked ||= asks
+          return claim(asks ? 1 : 0)
+        }),
+        Effect.sync(() => {
+          if (asks) suspectAsked = false
+        })
+      )
+    },
     accept: (jobs, sentAt, released) => {
       for (const job of jobs) {
         const handler = worker.handlers.get(job.type)
@@ -240,7 +286,7 @@ export const make = Effect.fnUntraced(function* (
         held.set(one.key, one)
         if (job.suspect) suspectsHeld++
         // Never into the store of a pool that starts nothing: there it would stand in the way of later claims
-        if (closed || draining || pool.slots === 0) interrupt(one, "shutdown")
+        if (closed || draining || resting || pool.slots === 0) interrupt(one, "shutdown")
         else if (job.suspect) pool.pushFirst(one)
         else pool.push(one)
       }
@@ -272,16 +318,21 @@ export const make = Effect.fnUntraced(function* (
     },
     reopen: () => {
       draining = false
-      if (closed) return
-      for (const pool of pools) {
-        pool.isOpen = true
-        pool.roomy.notify()
-      }
-      roomy.notify()
+      open()
+    },
+    rest: () => {
+      resting = true
+      for (const pool of pools) shut(pool)
+    },
+    wake: () => {
+      resting = false
+      open()
     },
     resize: (pool, slots) => {
       const fewer = slots < pool.slots
       pool.slots = slots
+      // Whoever has no slots does not ask any more
+      turns = []
       // The next claim brings as many as there is room for
       if (fewer) giveBack(pool)
       else start(pool)
