@@ -113,8 +113,11 @@ export const explore = <const Jobs extends ReadonlyArray<Any>>(
     const first = options.seed ?? 1
     const last = options.seed ?? options.seeds ?? 200
     for (let seed = first; seed <= last; seed++) {
-      const run = (tells: boolean) =>
-        runOnce(make(seed), { seed, mode, setup: Setup.draw(Rng.make(seed), mode), defaults: options.defaults, tells })
+      const run = (tells: boolean) => {
+        const scenario = make(seed)
+        const setup = Setup.draw(Rng.make(seed), mode, queuesOf(scenario.jobs))
+        return runOnce(scenario, { seed, mode, setup, defaults: options.defaults, tells })
+      }
       const simulation = yield* run(false)
       Tally.add(tally, simulation)
       // Told only when it is worth telling: the same seed does the same again
@@ -151,7 +154,7 @@ export const everyCrash = <const Jobs extends ReadonlyArray<Any>>(
         mode: "liveness",
         setup: {
           ...Setup.calm,
-          places: [{ options: options.worker ?? {}, broken: new Set() }],
+          places: [{ options: options.worker ?? {}, broken: new Set(), knows: 1 }],
           // Every step of every fiber is a task of its own
           yields: 1,
           killFirstAtStep
@@ -178,6 +181,9 @@ export const everyCrash = <const Jobs extends ReadonlyArray<Any>>(
     }
     return crashes
   })
+
+const queuesOf = (jobs: ReadonlyArray<Any>): ReadonlyArray<string> =>
+  Array.from(new Set(jobs.map((job) => job.definition.queue)))
 
 const failureOf = (seed: number, what: string, { history, world }: Simulation): SimulationFailure => {
   const lines = history.violations.map(({ at, message, rule }) => `${rule} (${at / 1_000} s): ${message}`)

@@ -13,7 +13,7 @@ export const run = (
   options: { readonly tells?: boolean; readonly sabotage?: NonNullable<Options["sabotage"]> } = {}
 ): Simulation => {
   const rng = Rng.make(seed)
-  const setup = Setup.draw(rng.fork(), mode)
+  const setup = Setup.draw(rng.fork(), mode, Workload.queues)
   const { check, clients, handlers, jobs } = Workload.make(rng.fork())
   const simulation = new Simulation({
     seed,

@@ -2,30 +2,42 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Schema } from "effect"
 import type { Any } from "../../src/Job.ts"
-import { Job, JobDefaults, type Polyqueue, type Worker } from "../../src/index.ts"
+import { CurrentJob, Job, JobDefaults, type Polyqueue, StoreError, type Worker } from "../../src/index.ts"
 import * as Simulator from "../../src/testing/Simulator.ts"
 import * as Setup from "../../src/testing/simulation/Setup.ts"
 import { type Options, Simulation } from "../../src/testing/simulation/Simulation.ts"
 
 class Work extends Job.make("Work", { payload: { milliseconds: Schema.Int } }) {}
+class Slow extends Job.make("Slow", { queue: "slow" }) {}
 class Timed extends Job.make("Timed", { timeout: { after: "1 second", then: "fail" } }) {}
 
-/** One worker in a calm world. Fails when a promise is broken; answers the attempts of every job. */
+/** A calm world, of one worker if nothing else is said. Fails when a promise is broken; answers rows and attempts. */
 const calm = (world: {
   readonly jobs: ReadonlyArray<Any>
   readonly handlers: unknown
   readonly program: Effect.Effect<unknown, unknown, Polyqueue>
   readonly worker: Worker.Options
+  /** Operations that always fail in a second worker. */
+  readonly secondBroken?: string
   readonly broker?: Setup.Setup["broker"]
+  readonly brokerOnlyLoses?: boolean
   readonly sabotage?: NonNullable<Options["sabotage"]>
+  /** What the sabotage does to attempts is no violation. */
+  readonly isSabotageFelt?: boolean
 }) => {
   const simulation = new Simulation({
     seed: 1,
     mode: "liveness",
     setup: {
       ...Setup.calm,
-      places: [{ options: world.worker, broken: new Set() }],
-      broker: world.broker ?? "bell"
+      places: [
+        { options: world.worker, broken: new Set(), knows: 1 },
+        ...(world.secondBroken === undefined
+          ? []
+          : [{ options: world.worker, broken: new Set([world.secondBroken]), knows: 1 }])
+      ],
+      broker: world.broker ?? "bell",
+      brokerOnlyLoses: world.brokerOnlyLoses ?? false
     },
     jobs: world.jobs,
     handlers: world.handlers as Layer.Layer<never>,
@@ -35,13 +47,20 @@ const calm = (world: {
     ...(world.sabotage === undefined ? {} : { sabotage: world.sabotage })
   })
   for (const _ of simulation.drive());
-  assert.deepStrictEqual(simulation.history.violations, [], simulation.world.story.join("\n"))
+  const violations = simulation.history.violations.filter(
+    ({ rule }) => world.isSabotageFelt !== true || rule !== "every duplicate is explained"
+  )
+  assert.deepStrictEqual(violations, [], simulation.world.story.join("\n"))
   return {
     attempts: [...simulation.history.jobs.values()].map((job) => job.attempts),
     rows: [...simulation.history.jobs.keys()].map((id) => simulation.row(id)!)
   }
 }
 
+const hints = { fenced: true, idempotentPublish: false, countsDeliveries: true, maxHold: undefined }
+const crashOnce = Effect.flatMap(CurrentJob, ({ attempt }) =>
+  attempt === 1 ? Simulator.crash : Effect.sleep("1 second")
+)
 const busy = Work.toLayer(({ milliseconds }) => Effect.sleep(milliseconds))
 
 describe("found by the simulation", () => {
@@ -113,12 +132,89 @@ describe("found by the simulation", () => {
       // The store has them in another order than the broker
       program: Effect.forEach([6, 5, 4, 3], (priority) => Work.enqueue({ milliseconds: 10_000 }, { priority })),
       worker: { concurrency: 1 },
-      broker: { fenced: true, idempotentPublish: false, countsDeliveries: true, maxHold: undefined }
+      broker: hints
     })
     for (const [first] of attempts) assert.isBelow(first!.startedAt! - first!.claimedAt, 1_000)
     assert.deepStrictEqual(
       attempts.map(({ length }) => length),
       [1, 1, 1, 1]
     )
+  })
+
+  it("jobs that crashed their worker run one at a time, also when queues have pools of their own", () => {
+    const { rows } = calm({
+      jobs: [Work, Slow],
+      handlers: Layer.merge(
+        Work.toLayer(() => crashOnce),
+        Slow.toLayer(() => crashOnce)
+      ),
+      program: Effect.andThen(Work.enqueueAll([{ milliseconds: 0 }, { milliseconds: 0 }]), Slow.enqueue()),
+      worker: { concurrency: { default: 5, slow: 5 } },
+      broker: hints
+    })
+    assert.deepStrictEqual(
+      rows.map(({ crashes, status }) => [crashes, status]),
+      [
+        [1, "succeeded"],
+        [1, "succeeded"],
+        [1, "succeeded"]
+      ]
+    )
+  })
+
+  it("a pool that always asks second gets its turn with a job that crashed its worker", () => {
+    const { attempts } = calm({
+      jobs: [Work, Slow],
+      handlers: Layer.merge(
+        busy,
+        Slow.toLayer(() => crashOnce)
+      ),
+      program: Slow.enqueue(),
+      worker: { concurrency: { default: 5, slow: 5 }, lease: "2 seconds", sweepEvery: "1 second" },
+      broker: hints,
+      brokerOnlyLoses: true
+    })
+    assert.strictEqual(attempts[0]![1]!.outcome, "succeeded")
+    assert.isBelow(attempts[0]![1]!.claimedAt - attempts[0]![0]!.endedAt!, 10_000)
+  })
+
+  it("a worker that cannot renew leaves jobs that outlast a lease to others", () => {
+    const { attempts } = calm({
+      jobs: [Work],
+      handlers: busy,
+      program: Work.enqueueAll(Array.from({ length: 4 }, () => ({ milliseconds: 3_000 }))),
+      worker: { concurrency: 1, lease: "1 second" },
+      secondBroken: "renew",
+      broker: hints
+    })
+    const inVain = attempts.flat().filter(({ process }) => process.name.startsWith("worker-2"))
+    assert.isAtMost(inVain.length, 1)
+  })
+
+  it("a worker that could not renew claims again once it can", () => {
+    let down = true
+    const { attempts } = calm({
+      jobs: [Work],
+      handlers: busy,
+      program: Work.enqueue({ milliseconds: 3_000 }),
+      worker: { concurrency: 1, lease: "1 second" },
+      isSabotageFelt: true,
+      sabotage: {
+        store: (driver) => ({
+          ...driver,
+          renew: (leases, lease) =>
+            Effect.suspend(() =>
+              down
+                ? Effect.fail(new StoreError({ reason: "Unavailable", operation: "renew", message: "down" }))
+                : driver.renew(leases, lease)
+            ),
+          settle: (worker, settlements) =>
+            Effect.tap(driver.settle(worker, settlements), () => Effect.sync(() => (down = false)))
+        })
+      }
+    })
+    const [first, second] = attempts[0]!
+    assert.deepStrictEqual([first!.outcome, second!.outcome], ["released", "succeeded"])
+    assert.isBelow(second!.claimedAt - first!.endedAt!, 5_000)
   })
 })

@@ -45,6 +45,7 @@ class Keyed extends Job.make("Keyed", { ...options, uniqueWhile: "live" }) {}
 class Once extends Job.make("Once", { ...options, uniqueWhile: "retained" }) {}
 
 export const jobs = [Quick, Slow, Timed, Short, Lenient, Keyed, Once] as const
+export const queues = ["default", "slow"] as const
 
 const handle = Effect.fnUntraced(function* ({ behaviour }: { readonly behaviour: Behaviour }) {
   const { attempt } = yield* CurrentJob

@@ -76,7 +76,8 @@ export class Fleet {
 
   #start(place: number): void {
     const { defaults, servers, setup } = this.#options
-    const { broken, options } = setup.places[place]!
+    const { broken, knows, options } = setup.places[place]!
+    const jobs = this.#options.jobs.slice(0, Math.max(1, Math.ceil(knows * this.#options.jobs.length)))
     const { faults, world } = this.#chaos
     const generation = ++this.#generation[place]!
     const process = new Process(world, `worker-${place + 1}.${generation}`, {
@@ -94,7 +95,8 @@ export class Fleet {
         this.#chaos.count(`${kind} always fails`)
       }
     }
-    const layer = Worker.layer(this.#options.jobs, { name: process.name, ...options }).pipe(
+    if (jobs.length < this.#options.jobs.length) this.#chaos.count("old version")
+    const layer = Worker.layer(jobs, { name: process.name, ...options }).pipe(
       Layer.provide(this.#handlers(process)),
       Layer.provide(Polyqueue.layer.pipe(Layer.provideMerge(Ports.layer(servers, this.#chaos, process))))
     ) as Layer.Layer<never, unknown>

@@ -10,7 +10,7 @@ import type { Rng } from "./Rng.ts"
 
 /**
  * `safety`: faults never cease, nothing wrong may ever happen. `liveness`: faults cease after a while, but for those of some
- * workers that stay broken; then everything must end.
+ * workers, and some brokers, that stay broken; then everything must end.
  */
 export type Mode = "safety" | "liveness"
 
@@ -19,6 +19,8 @@ export interface Place {
   readonly options: Options
   /** Operations that always fail here, or `mid-batch`: every sweep kills its process. Never of the first place. */
   readonly broken: ReadonlySet<string>
+  /** The part of the jobs that it knows, from the first: an old version knows fewer. The first place knows all. */
+  readonly knows: number
 }
 
 export interface Setup {
@@ -43,10 +45,12 @@ export interface Setup {
 /** Operations of which one may be broken for good in a worker that stays in the fleet. */
 const breakable = ["renew", "store", "mid-batch", "broker.receive", "broker.ack", "takeHints", "registry"]
 
-const worker = (rng: Rng): Options => {
+const worker = (rng: Rng, queues: ReadonlyArray<string>): Options => {
   const lease = rng.pick([1_000, 2_000, 3_000, 5_000])
+  const slots = () => rng.pick([1, 2, 3, 5, 10])
   return {
-    concurrency: rng.pick([1, 2, 3, 5, 10]),
+    // A number for all queues is one pool, a number for each is one pool per queue
+    concurrency: rng.chance(0.5) ? slots() : Object.fromEntries(queues.map((queue) => [queue, slots()])),
     lease,
     renewEvery: Math.round(lease / rng.pick([2.5, 3, 5])),
     shutdownGrace: rng.pick([100, 500, 2_000]),
@@ -94,15 +98,17 @@ const faults = (rng: Rng): Faults => {
   }
 }
 
-/** Draws the circumstances of a run. */
-export const draw = (rng: Rng, mode: Mode): Setup => {
+/** Draws the circumstances of a run of jobs in these queues. */
+export const draw = (rng: Rng, mode: Mode, queues: ReadonlyArray<string>): Setup => {
   const count = rng.pick([1, 2, 2, 3, 3, 4])
-  const breaks = mode === "liveness" && rng.chance(0.4)
+  const breaks = rng.chance(mode === "liveness" ? 0.4 : 0.2)
+  const isMixed = rng.chance(0.2)
   return {
     faults: faults(rng),
     places: Array.from({ length: count }, (_, i) => ({
-      options: worker(rng),
-      broken: new Set(breaks && i > 0 && rng.chance(0.6) ? [rng.pick(breakable)] : [])
+      options: worker(rng, queues),
+      broken: new Set(breaks && i > 0 && rng.chance(0.6) ? [rng.pick(breakable)] : []),
+      knows: isMixed && i > 0 ? rng.next() : 1
     })),
     broker: rng.chance(0.35)
       ? "bell"
@@ -112,7 +118,7 @@ export const draw = (rng: Rng, mode: Mode): Setup => {
           countsDeliveries: rng.chance(0.5),
           maxHold: rng.chance(0.2) ? 12_000 : undefined
         },
-    brokerOnlyLoses: mode === "liveness" && rng.chance(0.15),
+    brokerOnlyLoses: rng.chance(mode === "liveness" ? 0.15 : 0.05),
     yields: rng.pick([0, 0.02, 0.2]),
     inOrder: rng.chance(0.6),
     faultsFor: mode === "safety" ? rng.int(8_000, 25_000) : rng.int(4_000, 12_000),
@@ -124,7 +130,7 @@ export const draw = (rng: Rng, mode: Mode): Setup => {
 /** Nothing goes wrong: one worker with the defaults, and a bell. */
 export const calm: Setup = {
   faults: none,
-  places: [{ options: {}, broken: new Set() }],
+  places: [{ options: {}, broken: new Set(), knows: 1 }],
   broker: "bell",
   brokerOnlyLoses: false,
   yields: 0,
