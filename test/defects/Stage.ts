@@ -17,7 +17,7 @@ import {
   Metrics,
   Migrations,
   Polyqueue,
-  Worker,
+  type Worker,
   WorkerRegistry
 } from "../../src/index.ts"
 import { installPgmq } from "../support/Pgmq.ts"
@@ -80,7 +80,7 @@ const serviceBus: Make = Effect.fnUntraced(function* (_url, hold) {
 })
 
 const pgmq: Make = Effect.fnUntraced(function* (url) {
-  const database = yield* Layer.build(layerUrl(url, { maxConnections: 2 }))
+  const database = yield* Layer.build(Layer.orDie(layerUrl(url, { maxConnections: 2 })))
   const run = <A, E>(use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>) =>
     Effect.orDie(Effect.flatMap(SqlClient.SqlClient, use).pipe(Effect.provide(database)))
   yield* Effect.orDie(Effect.provide(installPgmq, database))
