@@ -15,7 +15,7 @@ import { monotonic, type WorkerContext } from "./WorkerContext.ts"
 
 /** Leases per statement. */
 const maxBatch = 5_000
-/** Longest pause between two tries of a worker that claims nothing because renewals do not work. */
+/** Longest pause after a renewal that failed, and between two tries of a worker that claims nothing because of that. */
 const tryAgainEvery = 1_000
 
 export interface LeaseKeeper {
@@ -59,6 +59,13 @@ export const make = Effect.fnUntraced(function* (
       if (held.fiber === undefined) givable.notify()
       else held.fiber.addObserver(givable.notify)
     }
+  }
+
+  const doubt = () => {
+    if (!canRenew) return
+    canRenew = false
+    slots.rest()
+    doubtful.notify()
   }
 
   const works = Effect.suspend(() => {
@@ -139,7 +146,8 @@ export const make = Effect.fnUntraced(function* (
         times: 3,
         while: (error) => error.isTransient
       })
-    })
+    }),
+    tryAgainEvery
   )
 
   yield* worker.supervisor.loop(
@@ -169,6 +177,8 @@ export const make = Effect.fnUntraced(function* (
       for (const held of slots.held.values()) {
         if (held.phase === "ended") continue
         if (held.provenUntil <= now) {
+          // First: the slot that this frees is not to be filled
+          if (!wasStalled) doubt()
           lose(held, false, wasStalled)
           lost++
         } else next = Math.min(next, held.provenUntil)
@@ -176,11 +186,6 @@ export const make = Effect.fnUntraced(function* (
       fenceAt = Math.max(now + 1, Math.ceil(next))
       const sleep = Effect.sleep(Duration.millis(fenceAt - now))
       if (lost === 0) return sleep
-      if (!wasStalled && canRenew) {
-        canRenew = false
-        slots.rest()
-        doubtful.notify()
-      }
       return Effect.andThen(
         Effect.logWarning(
           wasStalled
