@@ -17,7 +17,9 @@
  * import { createServer } from "node:http"
  *
  * // Beside the workers: Layer.mergeAll(Workers, Operations)
- * const Operations = HttpRouter.serve(Layer.mergeAll(Health.layer(), Exporters.layerPrometheus())).pipe(
+ * const Operations = HttpRouter.serve(Layer.mergeAll(Health.layer(), Exporters.layerPrometheus()), {
+ *   disableLogger: true // else every probe is a line of the log
+ * }).pipe(
  *   Layer.provide(NodeHttpServer.layer(createServer, { port: 9090 }))
  * )
  * ```

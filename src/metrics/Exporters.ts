@@ -12,7 +12,7 @@
  * import { createServer } from "node:http"
  *
  * // GET /metrics on port 9090
- * const Prometheus = HttpRouter.serve(Exporters.layerPrometheus()).pipe(
+ * const Prometheus = HttpRouter.serve(Exporters.layerPrometheus(), { disableLogger: true }).pipe(
  *   Layer.provide(NodeHttpServer.layer(createServer, { port: 9090 }))
  * )
  * // To the collector that OTEL_EXPORTER_OTLP_ENDPOINT names

@@ -10,7 +10,7 @@ import type { WorkerContext } from "./WorkerContext.ts"
 
 /** Starts both loops in the scope. */
 export const make = Effect.fnUntraced(function* (
-  { id, metrics, name, store, supervisor, timings }: WorkerContext,
+  { broker, id, metrics, name, store, supervisor, timings }: WorkerContext,
   slots: Slots
 ): Effect.fn.Return<void, never, Scope.Scope> {
   if (!metrics.enabled) return
@@ -32,7 +32,10 @@ export const make = Effect.fnUntraced(function* (
   const count = Effect.map(
     store.fleetStats({ worker: id, interval: timings.observeEvery, staleAfter: timings.staleProgressAfter }),
     (stats) => {
-      if (stats !== undefined) metrics.record({ _tag: "Fleet", stats })
+      if (stats === undefined) return
+      // What producers without a broker leave to a relay waits for ever, and for nothing, where workers need no hints
+      const relayLag = broker.capabilities.carriesHints ? stats.relayLag : 0
+      metrics.record({ _tag: "Fleet", stats: { ...stats, relayLag } })
     }
   )
   // Who has the duty counts in many statements, and rests in between
