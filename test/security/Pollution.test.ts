@@ -4,11 +4,15 @@
  */
 import { assert, describe, it, layer } from "@effect/vitest"
 import { ConfigProvider, Effect, Layer, Schema, Tracer } from "effect"
+import { execFile } from "node:child_process"
+import { join } from "node:path"
+import { promisify } from "node:util"
 import * as HintMessage from "../../src/broker/HintMessage.ts"
 import * as PolyqueueConfig from "../../src/config/PolyqueueConfig.ts"
 import * as SqsBroker from "../../src/broker/SqsBroker.ts"
 import { Broker, CurrentJob, Job, JobStore, Polyqueue, type Ports, Worker } from "../../src/index.ts"
-import { describePostgres, layerFresh } from "../support/Postgres.ts"
+import { run } from "../support/Cli.ts"
+import { describePostgres, freshDatabase, layerFresh } from "../support/Postgres.ts"
 
 const names = ["__proto__", "constructor", "prototype", "toString", "hasOwnProperty", "valueOf"]
 const hostile =
@@ -188,4 +192,48 @@ describe("settings", () => {
       assertClean()
     })
   )
+})
+
+describePostgres("the command line", () => {
+  it.live("takes such keys as payload, and shows them as they are", () =>
+    Effect.gen(function* () {
+      const env = { POLYQUEUE_DB_URL: yield* freshDatabase }
+      yield* run(["migrate"], { env })
+      for (const name of names) {
+        const made = yield* run(["enqueue", name, "--queue", name, "--payload", hostile], { env })
+        assert.strictEqual(made.code, 0)
+        const shown = yield* run(["inspect", "job", made.stdout.trim(), "--payload", "-o", "json"], { env })
+        assert.deepStrictEqual(JSON.parse(shown.stdout).job.payload, JSON.parse(hostile))
+        const found = yield* run(["inspect", "jobs", "--type", name, "-o", "jsonl"], { env })
+        assert.strictEqual(found.stdout.split("\n").length, 1)
+      }
+      assertClean()
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a process without Object.prototype.__proto__ (--disable-proto=delete)", () => {
+  it("runs jobs whose payload has such keys, on PGlite too, and loads every module", async () => {
+    const program = `
+      import { Effect, Layer, Schema } from "effect"
+      import { readdirSync } from "node:fs"
+      if (Object.hasOwn(Object.prototype, "__proto__")) throw new Error("it is still there")
+      const { Job, Polyqueue, Worker } = await import("./src/index.ts")
+      class Mirror extends Job.make("__proto__", { payload: Schema.Unknown, success: Schema.Unknown }) {}
+      const run = (live) => Effect.runPromise(Mirror.execute(JSON.parse(process.argv[1])).pipe(Effect.provide(
+        Worker.layer([Mirror]).pipe(Layer.provide(Mirror.toLayer(Effect.succeed)), Layer.provideMerge(live)))))
+      const results = [await run(Polyqueue.layerMemory), await run(Polyqueue.layerEmbedded())]
+      for (const file of readdirSync("src", { recursive: true })) {
+        if (file.endsWith(".ts") && file !== "bin.ts" && !file.startsWith("testing")) await import("./src/" + file)
+      }
+      console.log(JSON.stringify(results))`
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ["--disable-proto=delete", "--input-type=module", "--eval", program, hostile],
+      { cwd: join(import.meta.dirname, "../..") }
+    )
+    const results = JSON.parse(stdout) as ReadonlyArray<object>
+    assert.lengthOf(results, 2)
+    for (const result of results) assert.deepStrictEqual(result, JSON.parse(hostile))
+  }, 60_000)
 })
