@@ -1,6 +1,6 @@
 /** Defects of the original's Redis broker, by their row in `table.ts`: shown absent on a Redis of the test's own. */
 import { assert, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Redacted, Schema, type Scope } from "effect"
+import { Deferred, Effect, Layer, Redacted, Schedule, Schema, type Scope } from "effect"
 import type { SqlClient } from "effect/sql"
 import { randomUUID } from "node:crypto"
 import type { BrokerDriver } from "../../src/broker/BrokerDriver.ts"
@@ -13,6 +13,10 @@ import { type Changes, client, endings, quick, receive, until, watched } from ".
 
 class Plain extends Job.make("Plain", { success: Schema.Int }) {}
 class Elsewhere extends Job.make("Elsewhere", { queue: "elsewhere" }) {}
+class Wedged extends Job.make("Wedged", {
+  timeout: { after: "300 millis", then: "retry" },
+  retry: { schedule: Schedule.spaced("400 millis").pipe(Schedule.upTo({ times: 2 })) }
+}) {}
 class Meeting extends Job.make("Meeting", {}) {}
 class Whose extends Job.make("Whose", { success: Schema.String }) {}
 
@@ -136,6 +140,46 @@ const suite = () => {
       )
       assert.isAbove(stolen.length, 0, "some were stolen, or this test shows nothing")
     }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "row 12: a timed-out attempt has ended before the next one begins, which waits its own delay and no longer",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* redis
+        let [running, peak] = [0, 0]
+        const handler = Wedged.toLayer(() =>
+          Effect.acquireUseRelease(
+            Effect.sync(() => (peak = Math.max(peak, ++running))),
+            () => Effect.never,
+            // It takes its time to stop
+            () =>
+              Effect.delay(
+                Effect.sync(() => running--),
+                "300 millis"
+              )
+          )
+        )
+        yield* deployed(brokerOn(url), () =>
+          Effect.gen(function* () {
+            yield* Layer.build(
+              Worker.layer([Wedged], { ...quick, interruptGrace: "10 seconds" }).pipe(Layer.provide(handler))
+            )
+            const job = yield* Wedged.enqueue()
+            const error = yield* Effect.flip(job.await)
+            assert.strictEqual(error._tag === "JobStopped" && error.reason, "timedOut")
+            const log = yield* Polyqueue.use((queue) => queue.attempts(job.id))
+            assert.deepStrictEqual(
+              yield* endings(job.id),
+              Array.from({ length: 3 }, () => "timedOut by worker")
+            )
+            for (const [index, { claimedAt }] of log.slice(1).entries()) {
+              assert.isAtLeast(claimedAt - log[index]!.endedAt, 400)
+            }
+            assert.strictEqual(peak, 1)
+          })
+        )
+      }).pipe(Effect.scoped)
   )
 
   it.live("row 19: hundreds of stale hints in front hold up no job, and one worker runs many at once", () =>

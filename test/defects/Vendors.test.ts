@@ -1,5 +1,5 @@
 /** Defects of the original on SQS, Service Bus or PGMQ alone, by their row in `table.ts`. */
-import { assert, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import * as ServiceBusBroker from "../../src/broker/ServiceBusBroker.ts"
@@ -20,7 +20,8 @@ const row = (id: string) =>
     ([record]) => record!
   )
 
-describePostgres("one broker of the original", () => {
+// Side by side: each has servers of its own, and mostly waits
+const suite = () => {
   it.live("row 26: on SQS a delay and a retry of any length are what was asked for, per job", () =>
     Effect.gen(function* () {
       const { messages } = yield* Stage
@@ -162,4 +163,8 @@ describePostgres("one broker of the original", () => {
       assert.isAtMost(busy.length, 10, samples.join())
     }).pipe(Effect.scoped, Effect.provide(layer("PGMQ")))
   )
+}
+
+describePostgres("one broker of the original", () => {
+  describe("in its place", { concurrent: true }, suite)
 })
