@@ -17,6 +17,7 @@ import * as SqsErrors from "../../src/broker/sqs/SqsErrors.ts"
 import * as Visible from "../../src/cli/Visible.ts"
 import * as DraftCheck from "../../src/client/DraftCheck.ts"
 import * as Kinds from "../../src/config/Kinds.ts"
+import * as PolyqueueConfig from "../../src/config/PolyqueueConfig.ts"
 import * as Secrets from "../../src/config/Secrets.ts"
 import * as Urls from "../../src/config/Urls.ts"
 import { Job } from "../../src/index.ts"
@@ -103,6 +104,16 @@ const subjects: Readonly<Record<string, (text: string) => unknown>> = {
       Effect.runSyncExit(RedisSettings.parse({ url: Redacted.make(one), prefix: one }))
     ])
   },
+  "whether connections insist on TLS": (text) =>
+    Effect.runSyncExit(
+      PolyqueueConfig.plainText(
+        PolyqueueConfig.fromObject({
+          dbUrl: `postgres://h/db?host=${encodeURIComponent(text.toWellFormed())}`,
+          backend: "azure_service_bus",
+          azureSbConnectionString: `Endpoint=sb://h${text};SharedAccessKey=k;${text}`
+        })
+      )
+    ),
   "what the command line prints": (text) => [
     Visible.line(text),
     Visible.lines(text),

@@ -2,9 +2,9 @@
  * Payload bombs: what cannot be stored is a typed error of the enqueue, before any statement, and without the value; what can
  * is stored as it is. The same in memory and on Postgres.
  */
-import { assert, layer } from "@effect/vitest"
+import { assert, it, layer } from "@effect/vitest"
 import { Effect, Layer, Schema } from "effect"
-import { Broker, Job, JobStore, Polyqueue, type Ports } from "../../src/index.ts"
+import { Broker, Job, JobStore, Polyqueue, type Ports, Worker } from "../../src/index.ts"
 import { describePostgres, layerFresh } from "../support/Postgres.ts"
 
 class Any extends Job.make("Any", { payload: Schema.Unknown }) {}
@@ -123,4 +123,23 @@ const suite = <E>(name: string, live: Layer.Layer<Polyqueue | Ports, E>) =>
 suite("the memory store", Polyqueue.layerMemory)
 describePostgres("on a server", () => {
   suite("Postgres", Polyqueue.layerPostgres.pipe(Layer.provide(Broker.layerPostgres), Layer.provide(layerFresh())))
+})
+
+it.live("keys that the schema does not name, and what its prototype would name, never reach the handler", () => {
+  const seen: Array<object> = []
+  class Newer extends Job.make("Shaped", { payload: Schema.Unknown }) {}
+  const Live = Worker.layer([Shaped]).pipe(
+    Layer.provide(Shaped.toLayer((payload) => Effect.sync(() => void seen.push(payload)))),
+    Layer.provideMerge(Polyqueue.layerMemory)
+  )
+  const payload: unknown = JSON.parse(
+    '{"n":1,"isAdmin":true,"__proto__":{"text":"inherited"},"constructor":{},"toString":"x"}'
+  )
+  return Effect.gen(function* () {
+    const { id } = yield* Newer.enqueue(payload)
+    yield* Shaped.handle(id).await
+    assert.deepStrictEqual(seen, [{ n: 1 }])
+    assert.sameMembers(Reflect.ownKeys(seen[0]!), ["n"])
+    assert.strictEqual(Object.getPrototypeOf(seen[0]), Object.prototype)
+  }).pipe(Effect.provide(Live))
 })
