@@ -298,6 +298,36 @@ describePostgres("polyqueue doctor", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("the worker of `migrate --roles` may do all that doctor asks for, and what is taken from it is missed", () =>
+    Effect.gen(function* () {
+      const url = yield* fresh
+      const suffix = new URL(url).pathname.slice(-12)
+      const asAdmin = (text: string) =>
+        Effect.forEach(
+          text.split(";\n").filter((statement) => !["", "begin", "commit"].includes(statement)),
+          (statement) => Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement))
+        ).pipe(Effect.provide(layerUrl(url)))
+      const [owner, worker, producer, viewer] = ["owner", "worker", "producer", "viewer"].map(
+        (kind) => `${kind}_${suffix}`
+      )
+      yield* asAdmin(yield* Effect.fromResult(Migrations.roles({ owner, worker, producer, viewer })))
+      yield* asAdmin(`create role login_${suffix} login in role ${worker}`)
+      const plain = new URL(url)
+      plain.username = `login_${suffix}`
+      const sound = yield* examine(plain.href)
+      assert.deepStrictEqual(
+        sound.bad.filter(({ check }) => check === "privileges"),
+        []
+      )
+      yield* asAdmin(`revoke update (ended_at) on polyqueue.polyqueue_attempts from ${worker}`)
+      const { bad } = yield* examine(plain.href)
+      assert.deepStrictEqual(
+        bad.flatMap(({ check, fix }) => (check === "privileges" ? [fix] : [])),
+        [`grant update (ended_at) on "polyqueue"."polyqueue_attempts" to "login_${suffix}"`]
+      )
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a broker that cannot be reached is a problem; settings that nobody reads are a warning", () =>
     Effect.gen(function* () {
       const env = {

@@ -4,6 +4,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import { workerRights } from "../../store/postgres/Roles.ts"
 import * as Spans from "../Spans.ts"
 import { type Check, type Finding, ok, orOk, problem, warning } from "./Finding.ts"
 
@@ -69,30 +70,28 @@ export const durability: Check = ({ names, read }) =>
     return orOk(findings, "durability", "fsync, full_page_writes and synchronous_commit are on, all tables are logged")
   })
 
-const rights = ["select", "insert", "update", "delete"] as const
-
-/** Whether this role may do what workers and this program do. */
+/** Whether this role may do what workers and this program do: what `migrate --roles` grants a worker, and no more. */
 export const privileges: Check = ({ names, read }) =>
   Effect.gen(function* () {
+    const needed = workerRights(names)
     const missing = yield* read(
-      `select c.relname::text, string_agg(p.name, ', ') from pg_catalog.pg_class c
-        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-        cross join unnest($3::text[]) as p(name)
-      where n.nspname = $1::text and c.relkind = 'r' and starts_with(c.relname::text, $2::text)
-        and c.relname::text <> $2::text || 'migrations' and not has_table_privilege(c.oid, p.name)
+      `select n.name, string_agg(case when n.part = '' then n.right else n.right || ' (' || n.part || ')' end, ', ')
+      from unnest($1::text[], $2::text[], $3::text[]) as n(name, "right", part)
+      where not case when n.part = '' then has_table_privilege(n.name, n.right)
+        else has_column_privilege(n.name, n.part, n.right) end
       group by 1 order by 1`,
-      [names.schema, `${names.prefix}_`, [...rights]]
+      [needed.map(({ table }) => table), needed.map(({ right }) => right), needed.map(({ column }) => column ?? "")]
     )
     const [who] = yield* read("select current_user::text")
     const role = String(who?.[0])
     const findings = missing.map(([table, privileges]) =>
       problem(
         "privileges",
-        `${role} may not ${String(privileges)} on ${String(table)}`,
-        `grant ${String(privileges)} on "${names.schema}"."${String(table)}" to "${role}"`
+        `${role} may not ${String(privileges)} on ${String(table).replaceAll('"', "")}`,
+        `grant ${String(privileges)} on ${String(table)} to "${role}"`
       )
     )
-    return orOk(findings, "privileges", `${role} may read and write all tables`)
+    return orOk(findings, "privileges", `${role} may do all that workers and operators do`)
   })
 
 const slightSkew = 1_000

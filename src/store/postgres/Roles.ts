@@ -59,6 +59,24 @@ const rights = (names: Names) =>
     { table: names.migrations, worker: ["select"], producer: ["select"], viewer: ["select"] }
   ] as const
 
+/** One right of a worker on a table (quoted, with its schema), or on one column of it. */
+export interface Right {
+  readonly table: string
+  readonly right: string
+  readonly column: string | undefined
+}
+
+/** All that a worker, an operator and `polyqueue` need. */
+export const workerRights = (names: Names): ReadonlyArray<Right> =>
+  rights(names).flatMap(({ table, worker }) =>
+    worker.flatMap((text) => {
+      const [, right, column] = /^(\w+) \((\w+)\)$/.exec(text) ?? []
+      return right === undefined
+        ? text.split(", ").map((right) => ({ table, right, column: undefined }))
+        : [{ table, right, column }]
+    })
+  )
+
 const create = (role: string): string =>
   `do $$ begin create role ${role} nologin; exception when duplicate_object or unique_violation then null; end $$`
 
