@@ -11,12 +11,12 @@ export const invalid = (message: string): AdminError => new AdminError({ reason:
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
-/** The id as it is stored: a UUID in lower case. */
-export const idOf = (id: string): Effect.Effect<string, AdminError> => {
+/** The id as it is stored: a UUID in lower case. `what` it is the id of: by default a job. */
+export const idOf = (id: string, what = "a job"): Effect.Effect<string, AdminError> => {
   const lower = id.toLowerCase()
   return uuid.test(lower)
     ? Effect.succeed(lower)
-    : Effect.fail(invalid(`${JSON.stringify(id)} is not a job id: it must be a UUID`))
+    : Effect.fail(invalid(`${JSON.stringify(id)} is not the id of ${what}: it must be a UUID`))
 }
 
 /** Milliseconds of a duration that is finite and not negative. */

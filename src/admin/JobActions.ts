@@ -156,4 +156,7 @@ export const make = (store: JobStore["Service"], publisher: Publisher, makeId: E
 
 /** Each once, in order. */
 const idsOf = (ids: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, AdminError> =>
-  Effect.map(Effect.forEach(ids, Input.idOf), (all) => [...new Set(all)])
+  Effect.map(
+    Effect.forEach(ids, (id) => Input.idOf(id)),
+    (all) => [...new Set(all)]
+  )

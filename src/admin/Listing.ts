@@ -75,7 +75,7 @@ export const make = (store: JobStore["Service"], registry: WorkerRegistry["Servi
     const { operation } = request
     const asked = {
       ...request,
-      operation: operation === undefined ? undefined : yield* Input.idOf(operation),
+      operation: operation === undefined ? undefined : yield* Input.idOf(operation, "an operation"),
       limit: limit + 1
     }
     // Two logs, numbered in one sequence

@@ -7,8 +7,11 @@ import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type { SqlClient } from "effect/sql/SqlClient"
 import * as Backends from "../config/Backends.ts"
+import * as Resolve from "../config/Resolve.ts"
 import * as PolyqueueConfig from "../config/PolyqueueConfig.ts"
 import { variables } from "../config/Variables.ts"
 import type { Broker } from "../Broker.ts"
@@ -41,15 +44,30 @@ export interface DeploymentService {
   readonly operator?: Layer.Layer<Operator, StoreError> | undefined
 }
 
-const text = (name: string, otherwise: string) => Config.withDefault(Config.String(name), otherwise)
+/** Schema and prefix alone, by the rules of all settings: what only prints SQL needs no other. */
+const namesOf = (schema: Option.Option<string>, prefix: Option.Option<string>) =>
+  Result.match(
+    Resolve.resolve(
+      {
+        ...(Option.isSome(schema) ? { tableSchema: schema.value } : {}),
+        ...(Option.isSome(prefix) ? { tablePrefix: prefix.value } : {}),
+        backend: "none"
+      },
+      "environment"
+    ),
+    {
+      onFailure: (problems) => Effect.fail(usage(problems.join("; "))),
+      onSuccess: ({ settings }) => Effect.succeed({ schema: settings.tableSchema, prefix: settings.tablePrefix })
+    }
+  )
 
 const fromEnvironment: DeploymentService = {
-  tableNames: Effect.mapError(
-    Config.all({
-      schema: text(variables.tableSchema.name, variables.tableSchema.default),
-      prefix: text(variables.tablePrefix.name, variables.tablePrefix.default)
-    }),
-    fromConfigError
+  tableNames: Config.all([
+    Config.option(Config.String(variables.tableSchema.name)),
+    Config.option(Config.String(variables.tablePrefix.name))
+  ]).pipe(
+    Effect.mapError(fromConfigError),
+    Effect.flatMap(([schema, prefix]) => namesOf(schema, prefix))
   ),
   connection: Effect.gen(function* () {
     const resolved = yield* Effect.mapError(PolyqueueConfig.environment, fromConfigError)

@@ -24,6 +24,10 @@ const sqlFlag = Flag.Boolean("sql").pipe(
 )
 
 const from = Flag.Int("from").pipe(
+  Flag.filter(
+    (value) => value >= 0 && value <= Migrations.version,
+    (value) => `Expected 0 to ${Migrations.version}, got ${value}`
+  ),
   Flag.withDescription("With --sql: the version the tables have, 0 for none"),
   Flag.withDefault(0)
 )
