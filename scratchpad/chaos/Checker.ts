@@ -77,7 +77,7 @@ export interface Verdict {
   /** Runs of one job that overlapped. */
   readonly overlaps: number
   readonly unexplained: number
-  /** From the fault that took a worker to the next claim of each of its jobs. */
+  /** From the fault that took a worker to the next claim of each of its jobs that crashed nobody before. */
   readonly recoveries: ReadonlyArray<number>
   /** From that fault to the end of its attempts: when its jobs could be claimed again. */
   readonly reaps: ReadonlyArray<number>
@@ -210,7 +210,9 @@ export const check = (history: History): Verdict => {
       (one) => takesWorker.test(one.kind) && one.pid === pid && one.at >= claimedAt - slack && one.at <= endedAt
     )
     if (fault !== undefined) reaps.push(endedAt - fault.at)
-    if (next !== undefined && fault !== undefined) recoveries.push(Math.max(0, next.claimedAt - fault.at))
+    // A second crash of one job has a back-off, which is not a time of recovery
+    const isFirst = !attemptsOf.get(job)?.some((other) => other.outcome === "crashed" && other.attempt < attempt)
+    if (next !== undefined && fault !== undefined && isFirst) recoveries.push(Math.max(0, next.claimedAt - fault.at))
   }
 
   for (const [job, runs] of runsOf) {

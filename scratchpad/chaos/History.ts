@@ -1,5 +1,5 @@
 /**
- * The tables as the checker wants them. `watch` puts triggers beside the jobs: one writes down every change of owner or
+ * The tables as the checker wants them, without the jobs of type `Ballast` that only fill them. `watch` puts triggers beside the jobs: one writes down every change of owner or
  * status, one is an effect of the very transaction that completes a job.
  */
 import * as Effect from "effect/Effect"
@@ -29,7 +29,7 @@ export const watch = (sql: SqlClient) =>
         return null;
       end $$`,
       `create trigger note after insert or update on polyqueue.polyqueue_jobs
-        for each row execute function public.note()`
+        for each row when (new.type <> 'Ballast') execute function public.note()`
     ],
     (statement) => sql.unsafe(statement).unprepared,
     { discard: true }
@@ -55,13 +55,13 @@ type Rows = Pick<History, "jobs" | "attempts" | "transitions" | "txEffects" | "r
 export const read = Effect.fnUntraced(function* (sql: SqlClient, clock: number) {
   const jobs = yield* sql<Rows["jobs"][number]>`
     select id::text as job, status, error ->> 'code' as code, attempt, failures, crashes, interruptions, snoozes
-    from polyqueue.polyqueue_jobs`
+    from polyqueue.polyqueue_jobs where type <> 'Ballast'`
   const attempts = yield* sql<
     Omit<Rows["attempts"][number], "pid"> & { readonly pid: number | null }
   >`select a.job_id::text as job, a.attempt, a.claim::text, a.outcome, a.finalized_by as by, w.pid,
       (date_part('epoch', a.claimed_at) * 1000)::float8 as "claimedAt", (date_part('epoch', a.ended_at) * 1000)::float8 as "endedAt"
     from polyqueue.polyqueue_attempts a left join polyqueue.polyqueue_workers w on w.id = a.worker
-    order by a.job_id, a.attempt`
+    where a.worker <> 'ballast' order by a.job_id, a.attempt`
   const transitions = yield* sql<Rows["transitions"][number]>`
     select job::text, before as "from", after as "to", claim_before::text as "claimBefore", claim::text, attempt
     from public.transitions order by seq`

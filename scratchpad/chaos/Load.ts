@@ -8,6 +8,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { SqlClient } from "effect/sql/SqlClient"
 import { Broker, type Job, JobDefaults, Polyqueue } from "../../src/index.ts"
+import type { BrokerDriver } from "../../src/broker/BrokerDriver.ts"
 import type { Expected } from "./Checker.ts"
 import { type Mode, Newer, Work } from "./Jobs.ts"
 import { seeded } from "./Random.ts"
@@ -23,7 +24,23 @@ export interface ClientOptions {
   readonly maxCrashes?: number
   /** Has no broker: whatever it enqueues is found by looking or by the relay. */
   readonly brokerless?: boolean
+  /** Is told the ids of all hints that are published. */
+  readonly spy?: Set<string>
 }
+
+/** A client of the memory broker that lives in the processes of the workers. */
+const ringing = (stage: Stage, broker: BrokerDriver): BrokerDriver => ({
+  ...broker,
+  publish: (hints) => Effect.tap(broker.publish(hints), () => Effect.sync(stage.ring))
+})
+
+const spying = (broker: BrokerDriver, spy: Set<string>): BrokerDriver => ({
+  ...broker,
+  publish: (hints) => {
+    for (const { jobId } of hints) spy.add(jobId)
+    return broker.publish(hints)
+  }
+})
 
 /** What a client needs to be provided with. */
 export type ClientContext = Context.Context<Polyqueue | Broker | SqlClient>
@@ -40,7 +57,11 @@ export const client = Effect.fnUntraced(function* (
   })
   const Carrier = Layer.effect(
     Broker,
-    Effect.map(Broker, (broker) => Troubles.around(broker, options.troubles ?? {}, seeded(stage.seed)))
+    Effect.map(Broker, (broker) => {
+      const told = broker.capabilities.name === "memory" ? ringing(stage, broker) : broker
+      const spied = options.spy === undefined ? told : spying(told, options.spy)
+      return Troubles.around(spied, options.troubles ?? {}, seeded(stage.seed))
+    })
   ).pipe(Layer.provide(layerOf(stage.broker.spec)))
   const Defaults = Layer.succeed(JobDefaults, {
     ...JobDefaults.defaultValue(),

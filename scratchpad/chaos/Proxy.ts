@@ -53,6 +53,8 @@ export class Proxy {
   /** Milliseconds that a chunk is late, drawn for each. */
   latency: () => number = () => 0
   readonly cuts: Array<Cut> = []
+  /** Connections that were asked for so far. */
+  accepted = 0
   readonly #links = new Set<Link>()
   readonly #target: number
   #blackhole: RegExp | undefined
@@ -115,6 +117,7 @@ export class Proxy {
   }
 
   #accept(client: Socket): void {
+    this.accepted++
     const server = connect(this.#target, "127.0.0.1")
     const link: Link = {
       client,

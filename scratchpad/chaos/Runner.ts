@@ -48,7 +48,7 @@ export const percentile = (values: ReadonlyArray<number>, share: number): number
 }
 
 /** The longest a cell may take. */
-const patience = "3 minutes"
+const patience = "5 minutes"
 
 export const run = (
   cell: Cell,

@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { SqlClient } from "effect/sql/SqlClient"
+import type { ChildProcess } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { Migrations } from "../../src/index.ts"
 import type { PostgresServer } from "../../test/support/PostgresServer.ts"
@@ -143,6 +144,8 @@ export interface Stage {
   ) => Effect.Effect<() => ReadonlyArray<WorkerHandle>, never, Scope.Scope>
   /** Waits for a worker to reach a point; answers the pid, or `undefined` after `limit` ms. */
   readonly reached: (point: string, limit?: number) => Effect.Effect<number | undefined>
+  /** Rings in every worker process: what a client in the same process does through the memory broker. */
+  readonly ring: () => void
   /** Waits until nothing is queued or runs; notes a violation after `limit` ms. */
   readonly drained: (limit?: number) => Effect.Effect<void>
 }
@@ -200,6 +203,16 @@ export const make = Effect.fnUntraced(function* (options: {
   let isOver = false
   yield* Effect.addFinalizer(() => Effect.sync(() => (isOver = true)))
   const asked = new Set<number>()
+  const alive = new Set<ChildProcess>()
+  let ringing = false
+  const ring = () => {
+    if (ringing) return
+    ringing = true
+    setTimeout(() => {
+      ringing = false
+      for (const child of alive) child.kill("SIGUSR2")
+    }, 20)
+  }
   let lastBeat = now()
   const beat = setInterval(() => {
     const at = now()
@@ -237,6 +250,8 @@ export const make = Effect.fnUntraced(function* (options: {
       violations.push(`worker ${pid} ended by itself (${signal ?? code}): ${log().slice(-1_500)}`)
     })
     yield* Effect.promise(() => Promise.race([started.ready, exited]))
+    alive.add(child)
+    void exited.then(() => alive.delete(child))
     return {
       ...started,
       signal: (signal, forMs) => {
@@ -267,7 +282,7 @@ export const make = Effect.fnUntraced(function* (options: {
   })
 
   const open = sql<{ n: number }>`select count(*)::int as n from polyqueue.polyqueue_jobs
-    where status in ('queued', 'processing')`.pipe(
+    where status in ('queued', 'processing') and type <> 'Ballast'`.pipe(
     Effect.map(([row]) => row?.n ?? -1),
     Effect.catch(() => Effect.succeed(-1))
   )
@@ -315,6 +330,7 @@ export const make = Effect.fnUntraced(function* (options: {
     spawn,
     fleet,
     reached,
+    ring,
     drained
   }
 })

@@ -7,7 +7,7 @@ import * as Redacted from "effect/Redacted"
 import { SqlClient } from "effect/sql/SqlClient"
 import process from "node:process"
 import { Broker, JobStore, Metrics, Polyqueue, Worker, WorkerRegistry } from "../../src/index.ts"
-import { handlers, Newer, Work } from "./Jobs.ts"
+import { handlers, Keyed, Newer, Work } from "./Jobs.ts"
 import * as Points from "./Points.ts"
 import { seeded } from "./Random.ts"
 import { say, watchForStarvation } from "./Report.ts"
@@ -20,6 +20,9 @@ const settings: WorkerSettings = JSON.parse(process.env["CHAOS_WORKER"] ?? "{}")
 
 // What an application does that does not want to end because of a promise that somebody forgot
 process.on("unhandledRejection", (reason) => say({ t: "note", text: `unhandled rejection: ${String(reason)}` }))
+// The memory broker rings in its own process only: this is how a client outside rings as if it lived here
+let ring = () => {}
+process.on("SIGUSR2", () => ring())
 watchForStarvation(settings.lease / 3, (fault) => say({ t: "fault", fault }))
 
 const counts = Points.counting()
@@ -58,13 +61,15 @@ const Store = Layer.effect(
 ).pipe(Layer.provide(JobStore.layerPostgres))
 const Carrier = Layer.effect(
   Broker,
-  Effect.map(Broker, (broker) =>
-    Points.aroundBroker(
+  Effect.map(Broker, (broker) => {
+    const hint = { jobId: "", queue: "default", priority: 5, attempt: 0, publication: 1 }
+    if (settings.broker.name === "memory") ring = () => Effect.runFork(Effect.ignore(broker.publish([hint])))
+    return Points.aroundBroker(
       Troubles.around(broker, settings.troubles ?? {}, seeded(settings.seed + process.pid)),
       visit,
       counts
     )
-  )
+  })
 ).pipe(Layer.provide(layerOf(settings.broker)))
 
 const options: Worker.Options = {
@@ -90,10 +95,10 @@ const options: Worker.Options = {
 
 const Live = Layer.unwrap(
   Effect.map(SqlClient, (sql) => {
-    const { newer, work } = handlers((ms) => sql`select pg_sleep(${ms / 1_000}::float8)`.pipe(Effect.orDie))
+    const { keyed, newer, work } = handlers(sql)
     return settings.version === "old"
-      ? Worker.layer([Work], options).pipe(Layer.provide(work))
-      : Worker.layer([Work, Newer], options).pipe(Layer.provide([work, newer]))
+      ? Worker.layer([Work, Keyed], options).pipe(Layer.provide([work, keyed]))
+      : Worker.layer([Work, Keyed, Newer], options).pipe(Layer.provide([work, keyed, newer]))
   })
 ).pipe(
   Layer.provide(Polyqueue.layer),
