@@ -7,6 +7,7 @@ import type { HelpDoc } from "effect/cli/HelpDoc"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Secrets from "../config/Secrets.ts"
 import * as Visible from "./Visible.ts"
 
 const widest = 98
@@ -27,7 +28,8 @@ const format = (doc: HelpDoc, colors: boolean): string =>
     description: wrap(doc.description)
   })
 
-const oneLine = (text: string): string => Visible.line(text.trim().replace(/\s*\n\s*/g, " "))
+const oneLine = (text: string): string =>
+  Visible.line(Secrets.withoutCredentials(text.trim().replace(/\s*\n\s*/g, " ")))
 
 /** How the CLI shows help, mistakes and its version. */
 export const presenter: CliOutput.Presenter = {

@@ -30,6 +30,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Stdio from "effect/Stdio"
 import { CliFailure, ExitCode, fromCause } from "./Failure.ts"
+import * as Secrets from "../config/Secrets.ts"
 import * as Help from "./Help.ts"
 import * as Root from "./Root.ts"
 import * as Visible from "./Visible.ts"
@@ -64,7 +65,7 @@ const report = Effect.fnUntraced(function* (cause: Cause.Cause<unknown>, args: R
     : fromCause(cause)
   if (failure.message !== "") {
     // Only settings have more than one line to say, and say it safely; elsewhere a line break may be somebody's data
-    const message = `polyqueue: ${failure.message}`
+    const message = `polyqueue: ${Secrets.withoutCredentials(failure.message)}`
     const isConfig = failure.cause instanceof Config.ConfigError
     yield* Console.error(isConfig ? Visible.lines(message).join("\n") : Visible.line(message))
   }

@@ -19,3 +19,6 @@ export const shown = (text: string, isSecret: boolean): string => {
   if (isSecret || isSuspicious(text)) return "(hidden)"
   return JSON.stringify(text.length > maxShown ? `${text.slice(0, maxShown)}…` : text)
 }
+
+/** The text with what stands before the host of a URL left out: somebody may have pasted a whole connection string. */
+export const withoutCredentials = (text: string): string => text.replaceAll(/:\/\/[^@\s"']{0,500}@/g, "://(hidden)@")

@@ -18,7 +18,7 @@ import { type Session, Wire } from "./pglite/Wire.ts"
 /** Where the embedded database lives. */
 export interface Options {
   /**
-   * A folder, made if it is not there. Only one process may have it; a second one fails with a `StoreError`. Default: in
+   * A folder, made if it is not there, for this user alone to read. Only one process may have it; a second one fails with a `StoreError`. Default: in
    * memory, gone with the layer.
    */
   readonly dataDir?: string | undefined

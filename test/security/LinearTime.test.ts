@@ -80,6 +80,7 @@ const subjects: Readonly<Record<string, (text: string) => unknown>> = {
   "a setting": (text) => [
     Secrets.isSuspicious(text),
     Secrets.shown(text, false),
+    Secrets.withoutCredentials(text),
     Kinds.name.read(text),
     Kinds.boolean.read(text),
     Kinds.int(0, 9).read(text),
@@ -128,6 +129,7 @@ const patterns = [
   "\\u0000",
   "\\\\u",
   ":@",
+  "://",
   ";=",
   "; ",
   "0.",

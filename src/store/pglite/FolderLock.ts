@@ -39,7 +39,8 @@ const isOwner = (answer: Owner | { readonly pid: number }): answer is Owner => "
 
 /** Our own entry when the folder is ours now, or the process that has it. */
 const take = async (folder: string): Promise<Owner | { readonly pid: number }> => {
-  await mkdir(folder, { recursive: true })
+  // Payloads are in it: like PostgreSQL's own data folder, it is nobody else's to read
+  await mkdir(folder, { recursive: true, mode: 0o700 })
   const mine: Owner = {
     token: globalThis.crypto.randomUUID(),
     pid: process.pid,
