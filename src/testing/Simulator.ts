@@ -27,6 +27,7 @@
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import type { Admin } from "../Admin.ts"
 import type { Any } from "../Job.ts"
 import { type Defaults, JobDefaults } from "../JobPolicy.ts"
 import type { Polyqueue } from "../Polyqueue.ts"
@@ -53,8 +54,8 @@ export interface Scenario<Jobs extends ReadonlyArray<Any>> {
    * it an id and insist.
    */
   readonly program:
-    | Effect.Effect<unknown, unknown, Polyqueue>
-    | ReadonlyArray<Effect.Effect<unknown, unknown, Polyqueue>>
+    | Effect.Effect<unknown, unknown, Polyqueue | Admin>
+    | ReadonlyArray<Effect.Effect<unknown, unknown, Polyqueue | Admin>>
   /** What is wrong in the outside world when it is over: sentences; none when all is well. */
   readonly check?: (jobs: ReadonlyArray<JobRecord>) => ReadonlyArray<string>
 }
@@ -200,7 +201,7 @@ const runOnce = <Jobs extends ReadonlyArray<Any>>(
   options: Pick<Options, "seed" | "mode" | "setup" | "tells"> & { readonly defaults: Partial<Defaults> | undefined }
 ): Effect.Effect<Simulation> =>
   Effect.promise(async () => {
-    const programs = [scenario.program].flat() as ReadonlyArray<Effect.Effect<unknown, unknown, Polyqueue>>
+    const programs = [scenario.program].flat() as ReadonlyArray<Effect.Effect<unknown, unknown, Polyqueue | Admin>>
     const simulation = new Simulation({
       ...options,
       jobs: scenario.jobs,

@@ -27,10 +27,10 @@ export const run = (
     ...(options.sabotage === undefined ? {} : { sabotage: options.sabotage })
   })
   for (const _ of simulation.drive());
-  for (const id of simulation.history.jobs.keys()) {
+  for (const [id, job] of simulation.history.jobs) {
     const row = simulation.row(id)
     if (row === undefined || !isEnd(row.status)) continue
-    for (const problem of check(row)) simulation.history.violate("jobs become what they should", problem)
+    for (const problem of check(row, job)) simulation.history.violate("jobs become what they should", problem)
   }
   return simulation
 }

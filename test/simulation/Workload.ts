@@ -4,8 +4,10 @@
  */
 import { Effect, Exit, Layer, Schedule, Schema } from "effect"
 import { CurrentJob, Job, type JobRecord, Polyqueue, RetryAfter, Snooze, TerminalError } from "../../src/index.ts"
+import type { JobHistory } from "../../src/testing/simulation/History.ts"
 import { CurrentProcess } from "../../src/testing/simulation/Process.ts"
 import type * as Rng from "../../src/testing/simulation/Rng.ts"
+import * as Operator from "./Operator.ts"
 
 class Refusal extends Schema.TaggedError<Refusal>()("Refusal", { attempt: Schema.Int }) {}
 
@@ -85,8 +87,8 @@ const handle = Effect.fnUntraced(function* ({ behaviour }: { readonly behaviour:
     case "never ends":
       return yield* Effect.never
   }
-  const { heartbeat } = yield* CurrentJob
-  yield* heartbeat
+  const { heartbeat, progress } = yield* CurrentJob
+  yield* duration % 2 === 0 ? heartbeat : progress(50)
   yield* Effect.sleep(duration - half)
   return attempt
 })
@@ -107,6 +109,8 @@ interface Planned {
   readonly pause: number
   readonly options: Job.EnqueueOptions
   readonly cancelAfter: number | undefined
+  /** More of the same, enqueued at once before it. */
+  readonly copies: number
 }
 
 const plan = (rng: Rng.Rng): Planned => {
@@ -141,7 +145,8 @@ const plan = (rng: Rng.Rng): Planned => {
       ...(rng.chance(0.2) ? { priority: rng.int(0, 9) } : {}),
       ...(job === Keyed || job === Once ? { idempotencyKey: `key ${rng.int(1, 2)}` } : {})
     },
-    cancelAfter: rng.chance(0.1) ? rng.int(0, 2_000) : undefined
+    cancelAfter: rng.chance(0.1) ? rng.int(0, 2_000) : undefined,
+    copies: job === Quick && rng.chance(0.05) ? rng.int(1, 5) : 0
   }
 }
 
@@ -151,8 +156,10 @@ export const make = (rng: Rng.Rng) => {
   const program = (plans: ReadonlyArray<Planned>) =>
     Effect.gen(function* () {
       const queue = yield* Polyqueue
-      for (const { behaviour, cancelAfter, job, options, pause } of plans) {
+      for (const { behaviour, cancelAfter, copies, job, options, pause } of plans) {
         yield* Effect.sleep(pause)
+        // Ids of their own: an unknown outcome is one, and nobody insists
+        if (copies > 0) yield* Effect.ignore(job.enqueueAll(Array.from({ length: copies }, () => ({ behaviour }))))
         const id = yield* queue.makeId
         // The same id again after an unknown outcome: one job, however often
         const insist = Effect.retry(job.enqueue({ behaviour }, { ...options, id }), {
@@ -171,15 +178,19 @@ export const make = (rng: Rng.Rng) => {
         }
       }
     })
-  const plans = Array.from({ length: rng.int(3, 30) }, () => plan(rng))
+  const plans = Array.from({ length: rng.int(3, 24) }, () => plan(rng))
+  const orders = rng.chance(0.3) ? Operator.plan(rng, jobs, queues) : []
   const middle = rng.chance(0.5) ? plans.length : plans.length >> 1
   return {
     jobs,
     handlers,
-    clients: [plans.slice(0, middle), plans.slice(middle)].flatMap((part) =>
-      part.length === 0 ? [] : [{ program: program(part), isVulnerable: true }]
-    ),
-    check: (row: JobRecord): ReadonlyArray<string> => problems(row, awaited.get(row.id))
+    clients: [
+      ...[plans.slice(0, middle), plans.slice(middle)].flatMap((part) =>
+        part.length === 0 ? [] : [{ program: program(part), isVulnerable: true }]
+      ),
+      ...(orders.length === 0 ? [] : [{ program: Operator.program(orders), isVulnerable: false }])
+    ],
+    check: (row: JobRecord, job: JobHistory): ReadonlyArray<string> => problems(row, job, awaited.get(row.id))
   }
 }
 
@@ -187,12 +198,19 @@ const isTransient = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "isTransient" in error && error.isTransient === true
 
 /** What is wrong with a job that has ended. */
-const problems = (row: JobRecord, exit: Exit.Exit<unknown, unknown> | undefined): ReadonlyArray<string> => {
+const problems = (
+  row: JobRecord,
+  { earlier, wasFailed, wasRequeued }: JobHistory,
+  exit: Exit.Exit<unknown, unknown> | undefined
+): ReadonlyArray<string> => {
   const { kind } = (row.payload as { readonly behaviour: Behaviour }).behaviour
   const found: Array<string> = []
   const say = (what: string) => found.push(`${row.type} that ${kind}: ${what}`)
   const code = row.error?.code
-  if (exit !== undefined) {
+  // Its first attempt, and whoever waited for it, were of an earlier life of it
+  const isFirstLife = !wasRequeued && earlier === 0
+  const usedUp = isFirstLife ? row.failures === row.maxAttempts : row.failures >= row.maxAttempts
+  if (exit !== undefined && isFirstLife) {
     const isSuccess = Exit.isSuccess(exit)
     if (isSuccess !== (row.status === "succeeded")) say(`whoever waits was told otherwise than ${row.status}`)
     if (isSuccess && exit.value !== row.result) say(`whoever waits was told ${String(exit.value)}`)
@@ -206,9 +224,11 @@ const problems = (row: JobRecord, exit: Exit.Exit<unknown, unknown> | undefined)
     if (row.cancelRequestedAt === undefined) say("it is cancelled, and nobody asked for it")
     return found
   }
+  if (code === "failedByAdmin") return wasFailed ? found : ["it was failed by nobody"]
   // Failed. Poison is explained by the crashes, each of which is explained
   if (code === "poison") {
-    if (row.crashes !== row.maxCrashes) say(`it is quarantined after ${row.crashes} crashes`)
+    if (isFirstLife ? row.crashes !== row.maxCrashes : row.crashes < row.maxCrashes)
+      say(`it is quarantined after ${row.crashes} crashes`)
     return found
   }
   switch (kind) {
@@ -218,11 +238,11 @@ const problems = (row: JobRecord, exit: Exit.Exit<unknown, unknown> | undefined)
     case "works":
     case "fails once":
       if (code === "timedOut") {
-        if (row.type !== "Short" && row.failures !== row.maxAttempts) say(`it timed out ${row.failures} times only`)
+        if (row.type !== "Short" && !usedUp) say(`it timed out ${row.failures} times only`)
         if (row.type !== "Short" && row.type !== "Timed") say("it timed out, and has no timeout")
         return found
       }
-      if (kind === "fails always" && code === "error" && row.failures === row.maxAttempts) return found
+      if (kind === "fails always" && code === "error" && usedUp) return found
       break
     case "terminal":
       if (code === "terminal") return found

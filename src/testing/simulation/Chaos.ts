@@ -71,6 +71,9 @@ export interface Faults {
   readonly outageFor: number
   /** Mean time between two complete losses of the broker's memory. */
   readonly flushEvery: number
+  /** Mean time between two sweeps of retention, and how long ended jobs are kept then. */
+  readonly pruneEvery: number
+  readonly keptFor: number
   /** Wall clocks are wrong by up to this, and jump. */
   readonly clockSkew: number
   readonly jumpEvery: number
@@ -101,6 +104,8 @@ export const none: Faults = {
   outageEvery: 0,
   outageFor: 0,
   flushEvery: 0,
+  pruneEvery: 0,
+  keptFor: 0,
   clockSkew: 0,
   jumpEvery: 0
 }

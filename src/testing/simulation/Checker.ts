@@ -15,12 +15,12 @@ export interface Rows {
 export const check = (history: History, { log, row }: Rows, mustEnd: boolean): void => {
   for (const job of history.jobs.values()) {
     const record = row(job.job.id)
-    if (record === undefined) {
-      history.violate("nothing is lost", `${name(job.job)} is gone`)
-      continue
-    }
-    checkRow(history, job, record, log(job.job.id))
-    checkBudgets(history, job, record)
+    const attempts = log(job.job.id)
+    checkLog(history, job, attempts)
+    if (record !== undefined) {
+      checkRow(history, job, record, attempts)
+      checkBudgets(history, job, record)
+    } else if (!job.isGone) history.violate("nothing is lost", `${name(job.job)} is gone`)
     for (const attempt of job.attempts) checkExplained(history, job, attempt)
     if (mustEnd && !isEnd(job.status)) {
       history.violate("everything ends", `${name(job.job)} is ${job.status} after attempt ${job.attempts.length}`)
@@ -28,8 +28,18 @@ export const check = (history: History, { log, row }: Rows, mustEnd: boolean): v
   }
 }
 
+/** The log has every attempt that ended, and nothing else. */
+const checkLog = (history: History, job: JobHistory, log: ReadonlyArray<AttemptRecord>): void => {
+  const ended = job.attempts.filter(({ outcome }) => outcome !== undefined)
+  const told = (attempts: ReadonlyArray<{ attempt: number; outcome: AttemptOutcome | undefined; claim: string }>) =>
+    attempts.map(({ attempt, claim, outcome }) => `${attempt} ${outcome} ${claim}`).join(", ")
+  if (told(log) !== told(ended)) {
+    history.violate("rows tell what happened", `the log of ${name(job.job)}: ${told(log)}, not ${told(ended)}`)
+  }
+}
+
 /** Row, log and history agree; the counters are what the log says. */
-const checkRow = (history: History, job: JobHistory, row: JobRecord, log: ReadonlyArray<AttemptRecord>): void => {
+const checkRow = (history: History, job: JobHistory, row: JobRecord, all: ReadonlyArray<AttemptRecord>): void => {
   const differs = (what: string, actual: unknown, expected: unknown) => {
     if (actual !== expected) {
       history.violate(
@@ -38,21 +48,18 @@ const checkRow = (history: History, job: JobHistory, row: JobRecord, log: Readon
       )
     }
   }
-  const ended = job.attempts.filter(({ outcome }) => outcome !== undefined)
-  const told = (attempts: ReadonlyArray<{ attempt: number; outcome: AttemptOutcome | undefined; claim: string }>) =>
-    attempts.map(({ attempt, claim, outcome }) => `${attempt} ${outcome} ${claim}`).join(", ")
+  const log = all.filter(({ attempt }) => attempt > job.earlier)
   const count = (...outcomes: ReadonlyArray<AttemptOutcome>) =>
     log.filter(({ outcome }) => outcomes.includes(outcome)).length
   differs("status", row.status, job.status)
   differs("attempt", row.attempt, job.attempts.length)
-  differs("the log", told(log), told(ended))
   differs("failures", row.failures, count("failed", "timedOut"))
   differs("crashes", row.crashes, count("crashed"))
   differs("interruptions", row.interruptions, count("released"))
   differs("snoozes", row.snoozes, count("snoozed"))
   // Every exit raises exactly one counter or ends the job
   const exits = row.failures + row.crashes + row.interruptions + row.snoozes + count("succeeded", "cancelled")
-  differs("exits", exits + (row.status === "processing" ? 1 : 0), row.attempt)
+  differs("exits", exits + (row.status === "processing" ? 1 : 0), row.attempt - job.earlier)
 }
 
 const checkBudgets = (history: History, job: JobHistory, row: JobRecord): void => {
@@ -75,6 +82,8 @@ const wasInjured = ({ claimedAt, endedAt, process }: Attempt, kinds: ReadonlyArr
 /** Only these keep an owner from saying how its attempt ended. */
 const silencing = ["killed", "paused", "renew", "settle", "abandon", "slow"]
 const disturbing = [...silencing, "stopped", "claim"]
+/** Only these keep a worker from giving back what it never heard of. */
+const deafening = ["killed", "paused", "abandon", "slow"]
 
 /** An attempt that ended without its owner's word, or for nothing, has a fault to blame. */
 const checkExplained = (history: History, job: JobHistory, attempt: Attempt): void => {
@@ -87,7 +96,8 @@ const checkExplained = (history: History, job: JobHistory, attempt: Attempt): vo
   if (by === "reaper") {
     // A worker that stops cannot give back what it never heard of
     const wasSilenced =
-      wasInjured(attempt, silencing) || (wasInjured(attempt, ["stopped"]) && wasInjured(attempt, ["claim"]))
+      wasInjured(attempt, attempt.isHeard ? silencing : deafening) ||
+      (wasInjured(attempt, ["stopped"]) && wasInjured(attempt, ["claim"]))
     if (!wasSilenced) unexplained()
   } else if (outcome === "released" && attempt.startedAt !== undefined && !wasInjured(attempt, disturbing)) {
     unexplained()

@@ -98,6 +98,13 @@ export class Fleet {
     if (jobs.length < this.#options.jobs.length) this.#chaos.count("old version")
     const layer = Worker.layer(jobs, { name: process.name, ...options }).pipe(
       Layer.provide(this.#handlers(process)),
+      // Told to stop for good: its process ends, and is followed by another
+      Layer.provide(
+        Layer.succeed(
+          Worker.OnStopped,
+          Effect.sync(() => stop())
+        )
+      ),
       Layer.provide(Polyqueue.layer.pipe(Layer.provideMerge(Ports.layer(servers, this.#chaos, process))))
     ) as Layer.Layer<never, unknown>
     world.tell(process.name, "starts")

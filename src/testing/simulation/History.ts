@@ -3,7 +3,7 @@
  * against it at once. It knows nothing of how the store works; it knows who owns what, until when, and what each rule of the
  * queue allows next. What it finds wrong is a violation, with the time and a sentence.
  */
-import type { AttemptOutcome, Lease, NewJob, Status } from "../../store/JobStoreDriver.ts"
+import type { AttemptOutcome, Lease, NewJob, Pause, PauseTarget, Status } from "../../store/JobStoreDriver.ts"
 import type { Process } from "./Process.ts"
 import type { World } from "./World.ts"
 
@@ -22,13 +22,15 @@ export interface Attempt {
   readonly process: Process
   readonly claimedAt: number
   readonly suspect: boolean
+  /** Its process got the answer to its claim. */
+  isHeard: boolean
   /** Steps its process had taken when it was claimed, and when it ended. */
   readonly claimedAtStep: number
   endedAtStep: number | undefined
   leaseUntil: number
   endedAt: number | undefined
   outcome: AttemptOutcome | undefined
-  by: "worker" | "reaper" | undefined
+  by: "worker" | "reaper" | "admin" | undefined
   startedAt: number | undefined
   ranUntil: number | undefined
   /** How its handler ended. */
@@ -48,8 +50,14 @@ export interface JobHistory {
   /** Since the last requeue. */
   crashes: number
   wasRequeued: boolean
+  /** Somebody ended it as failed. */
+  wasFailed: boolean
   cancelRequested: boolean
   fence: number
+  /** Attempts of an earlier row of this id, which was deleted. */
+  readonly earlier: number
+  /** Its row was deleted. */
+  isGone: boolean
 }
 
 export class History {
@@ -59,6 +67,7 @@ export class History {
   staleRefused = 0
   /** Ms from the death of a worker to the end of each attempt it held. */
   readonly recoveries: Array<number> = []
+  readonly #pauses: Array<PauseTarget & { readonly until: number }> = []
   readonly #world: World
 
   constructor(world: World) {
@@ -72,29 +81,38 @@ export class History {
 
   inserted(job: NewJob): void {
     const now = this.#world.now
-    if (this.jobs.has(job.id)) this.violate("enqueue is idempotent", `${name(job)} was inserted twice`)
+    const before = this.jobs.get(job.id)
+    if (before?.isGone === false) this.violate("enqueue is idempotent", `${name(job)} was inserted twice`)
     const holder = this.holder(job)
     if (holder !== undefined) {
       this.violate("one job per key", `${name(job)} was inserted while ${name(holder.job)} holds its key ${job.key}`)
     }
     this.jobs.set(job.id, {
       job,
-      isAcked: false,
+      isAcked: before?.isAcked ?? false,
       status: "queued",
       owner: undefined,
-      attempts: [],
+      // An attempt of a job never comes again, whatever became of its row
+      attempts: before?.attempts ?? [],
       notBefore: job.runAt ?? now + job.delay,
       crashes: 0,
       wasRequeued: false,
+      wasFailed: false,
       cancelRequested: false,
-      fence: 0
+      fence: before?.fence ?? 0,
+      earlier: before?.attempts.length ?? 0,
+      isGone: false
     })
     this.#world.tell("store", `inserts ${name(job)}`)
   }
 
   duplicate(job: NewJob, id: string): void {
     const known = this.jobs.get(id)
-    if (known === undefined || (id !== job.id && (known.job.key !== job.key || known.job.type !== job.type))) {
+    if (
+      known === undefined ||
+      known.isGone ||
+      (id !== job.id && (known.job.key !== job.key || known.job.type !== job.type))
+    ) {
       this.violate("a duplicate is of something", `${name(job)} is said to be a duplicate of ${id}, which it is not`)
     }
   }
@@ -103,7 +121,7 @@ export class History {
   holder(job: NewJob): JobHistory | undefined {
     if (job.key === undefined) return undefined
     for (const other of this.jobs.values()) {
-      const holds = other.job.keyScope === "retained" || !isEnd(other.status)
+      const holds = !other.isGone && (other.job.keyScope === "retained" || !isEnd(other.status))
       if (holds && other.job.id !== job.id && other.job.type === job.type && other.job.key === job.key) return other
     }
     return undefined
@@ -120,6 +138,8 @@ export class History {
     const job = this.jobs.get(lease.id)
     if (job === undefined) return this.violate("nothing unexpected", `${lease.id} was claimed, and nobody enqueued it`)
     const who = `attempt ${lease.attempt} of ${name(job.job)}, claimed by ${process.name},`
+    if (job.isGone) this.violate("nothing unexpected", `${who} is deleted`)
+    if (this.#isPaused(job.job)) this.violate("a pause holds", `${who} is paused`)
     if (isEnd(job.status)) this.violate("an end is final", `${who} had ${job.status} already`)
     if (job.owner !== undefined) {
       this.violate("one owner", `${who} is owned by attempt ${job.owner.attempt} of ${job.owner.process.name}`)
@@ -135,6 +155,7 @@ export class History {
       process,
       claimedAt: now,
       suspect: job.crashes > 0,
+      isHeard: false,
       claimedAtStep: process.steps,
       endedAtStep: undefined,
       leaseUntil: now + request.lease,
@@ -151,6 +172,12 @@ export class History {
     job.status = "processing"
     job.fence = lease.fence
     this.#world.tell("store", `gives ${name(job.job)} attempt ${lease.attempt} to ${process.name}`)
+  }
+
+  /** The answer to its claim has arrived. */
+  heard({ attempt, claim, id }: Lease): void {
+    const one = this.jobs.get(id)?.attempts.find((other) => other.attempt === attempt && other.claim === claim)
+    if (one !== undefined) one.isHeard = true
   }
 
   /** A settlement was written. `outcome` and `status`: what the attempt and the job became; `retryAt`: not before. */
@@ -256,6 +283,52 @@ export class History {
     this.#world.tell("store", `queues ${name(job.job)} again`)
   }
 
+  /** Somebody ended it as failed, whatever it was. */
+  failed(id: string, status: Status): void {
+    const job = this.jobs.get(id)
+    if (job === undefined) return
+    job.wasFailed = true
+    if (job.owner !== undefined) this.#end(job, job.owner, "failed", "admin", status, this.#world.now)
+    job.status = status
+    this.#world.tell("store", `is told to fail ${name(job.job)}, now ${status}`)
+  }
+
+  /** Somebody made it due. */
+  hurried(id: string): void {
+    const job = this.jobs.get(id)
+    if (job === undefined) return
+    job.notBefore = Math.min(job.notBefore, this.#world.now)
+    this.#world.tell("store", `makes ${name(job.job)} due`)
+  }
+
+  /** Its row was deleted: by retention, or because somebody wanted it. */
+  deleted(id: string): void {
+    const job = this.jobs.get(id)
+    if (job === undefined) return
+    if (!isEnd(job.status)) this.violate("only what has ended is deleted", `${name(job.job)} was ${job.status}`)
+    job.isGone = true
+    this.#world.tell("store", `deletes ${name(job.job)}`)
+  }
+
+  /** No job of this target may be claimed until then. */
+  paused(pause: Pause): void {
+    this.resumed(pause)
+    this.#pauses.push({ queue: pause.queue, type: pause.type, until: pause.until ?? Infinity })
+    this.#world.tell("store", `pauses ${pause.queue ?? "all queues"}, ${pause.type ?? "all types"}`)
+  }
+
+  resumed({ queue, type }: PauseTarget): void {
+    const at = this.#pauses.findIndex((pause) => pause.queue === queue && pause.type === type)
+    if (at >= 0) this.#pauses.splice(at, 1)
+  }
+
+  #isPaused(job: NewJob): boolean {
+    return this.#pauses.some(
+      ({ queue, type, until }) =>
+        until > this.#world.now && (queue ?? job.queue) === job.queue && (type ?? job.type) === job.type
+    )
+  }
+
   /** A handler began. */
   started(process: Process, id: string, attempt: number): void {
     const run = this.#attempt(process, id, attempt)
@@ -306,7 +379,7 @@ export class History {
     job: JobHistory,
     owner: Attempt,
     outcome: AttemptOutcome,
-    by: "worker" | "reaper",
+    by: "worker" | "reaper" | "admin",
     status: Status,
     retryAt: number
   ): void {

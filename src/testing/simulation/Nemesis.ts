@@ -5,7 +5,7 @@
 import type { Chaos } from "./Chaos.ts"
 import type { Fleet } from "./Fleet.ts"
 
-export const start = (chaos: Chaos, fleet: Fleet, flush: () => void): void => {
+export const start = (chaos: Chaos, fleet: Fleet, flush: () => void, prune: () => void): void => {
   const { faults, world } = chaos
   const { rng } = world
   const every = (interval: number, fault: string, strike: () => boolean) => {
@@ -53,6 +53,10 @@ export const start = (chaos: Chaos, fleet: Fleet, flush: () => void): void => {
   every(faults.flushEvery, "broker emptied", () => {
     flush()
     world.tell("world", "the broker forgets everything")
+    return true
+  })
+  every(faults.pruneEvery, "ended jobs deleted", () => {
+    prune()
     return true
   })
   every(faults.jumpEvery, "clock jumped", () => {

@@ -11,7 +11,7 @@ import { BrokerError, StoreError } from "../../JobError.ts"
 import * as JobStore from "../../JobStore.ts"
 import { Metrics } from "../../Metrics.ts"
 import type { Ports } from "../../Polyqueue.ts"
-import type { JobStoreDriver } from "../../store/JobStoreDriver.ts"
+import type { JobStoreDriver, Lease } from "../../store/JobStoreDriver.ts"
 import { WorkerRegistry } from "../../WorkerRegistry.ts"
 import type { WorkerRegistryDriver } from "../../registry/WorkerRegistryDriver.ts"
 import type { BellServer } from "./BellServer.ts"
@@ -29,6 +29,10 @@ export interface Servers {
   readonly broker: HintServer | BellServer
   readonly registry: WorkerRegistryDriver
   readonly metrics: Metrics["Service"]
+  /** A process got the answer to a claim. */
+  readonly heard: (lease: Lease) => void
+  /** Who beats under which id. */
+  readonly workers: Map<string, Process>
 }
 
 /** How long a process waits for the store: as long as the sessions on Postgres do. */
@@ -91,12 +95,18 @@ const storeOf = (servers: Servers, chaos: Chaos, process: Process): JobStoreDriv
     enqueue: (jobs) =>
       call("enqueue", driver.enqueue(jobs), "before-enqueue", () => "after-enqueue-commit/before-publish"),
     claim: (request) =>
-      call("claim", driver.claim(request), "before-claim", (jobs) =>
-        jobs.length > 0 ? "after-claim-commit" : undefined
+      Effect.tap(
+        call("claim", driver.claim(request), "before-claim", (jobs) =>
+          jobs.length > 0 ? "after-claim-commit" : undefined
+        ),
+        (jobs) => Effect.sync(() => jobs.forEach(servers.heard))
       ),
     claimHinted: (request) =>
-      call("claim", driver.claimHinted(request), "after-receive/before-claim", ({ claimed }) =>
-        claimed.length > 0 ? "after-claim-commit" : undefined
+      Effect.tap(
+        call("claim", driver.claimHinted(request), "after-receive/before-claim", ({ claimed }) =>
+          claimed.length > 0 ? "after-claim-commit" : undefined
+        ),
+        ({ claimed }) => Effect.sync(() => claimed.forEach(servers.heard))
       ),
     nextDue: (ranges) => call("nextDue", driver.nextDue(ranges)),
     settle: (worker, settlements) =>
@@ -116,6 +126,10 @@ const storeOf = (servers: Servers, chaos: Chaos, process: Process): JobStoreDriv
     stats: call("stats", driver.stats),
     cancel: (ids) => call("cancel", driver.cancel(ids)),
     requeue: (id) => call("requeue", driver.requeue(id)),
+    find: (request) => call("find", driver.find(request)),
+    act: (request) => call("act", driver.act(request)),
+    pause: (request) => call("pause", driver.pause(request)),
+    resume: (request) => call("resume", driver.resume(request)),
     reap: (options) =>
       Effect.suspend(() => {
         const limit = limited(options.limit)
@@ -229,7 +243,22 @@ const registryOf = (servers: Servers, chaos: Chaos, process: Process): WorkerReg
     )
   return {
     ...registry,
-    heartbeat: (info) => call(registry.heartbeat(info), "after-heartbeat"),
+    heartbeat: (info) =>
+      Effect.suspend(() => {
+        servers.workers.set(info.id, process)
+        return call(registry.heartbeat(info), "after-heartbeat")
+      }),
+    tell: (request) =>
+      call(
+        Effect.tap(registry.tell(request), () =>
+          Effect.sync(() => {
+            chaos.count(`told to ${request.order ?? "go on"}`)
+            // It gives back what it runs, once it has heard of it
+            if (request.order === "stop") servers.workers.get(request.id)?.injure("stopped", Infinity)
+          })
+        )
+      ),
+    setConcurrency: (request) => call(registry.setConcurrency(request)),
     stop: (id) => call(registry.stop(id)),
     reapStale: (threshold) => call(registry.reapStale(threshold)),
     prune: (age) => call(registry.prune(age)),

@@ -3,7 +3,7 @@
  * in one step, so what it answers and what is then read from it belong to one instant.
  */
 import * as Effect from "effect/Effect"
-import { StoreError } from "../../JobError.ts"
+import type { StoreError } from "../../JobError.ts"
 import type { AttemptOutcome, JobStoreDriver, Settlement } from "../../store/JobStoreDriver.ts"
 import type { History } from "./History.ts"
 import type { Process } from "./Process.ts"
@@ -104,14 +104,41 @@ export const make = (driver: JobStoreDriver, history: History, world: World, pro
       tap(driver.requeue(id), (outcome) => {
         if (outcome === "requeued") history.requeued(id)
       }),
-    // The history follows one job at a time
-    act: () =>
-      Effect.fail(
-        new StoreError({
-          reason: "Unsupported",
-          operation: "act",
-          message: "bulk actions cannot be simulated: cancel and requeue one job at a time"
-        })
-      )
+    act: (request) =>
+      tap(driver.act(request), (results) => {
+        const seen = new Set<string>()
+        for (const { id, outcome, status } of results) {
+          if (outcome !== "done" || seen.has(id)) continue
+          seen.add(id)
+          switch (request.action) {
+            case "requeue":
+              history.requeued(id)
+              break
+            case "cancel":
+              history.cancelled(id, status === "cancelled" ? "cancelled" : "requested")
+              break
+            case "fail":
+              history.failed(id, status ?? "failed")
+              break
+            case "runNow":
+              history.hurried(id)
+              break
+            case "purge":
+              history.deleted(id)
+          }
+        }
+      }),
+    pause: (request) => tap(driver.pause(request), (pause) => history.paused(pause)),
+    resume: (request) => tap(driver.resume(request), () => history.resumed(request)),
+    prune: (retention, limit) =>
+      Effect.suspend(() => {
+        const kept = [...history.jobs.values()].filter(({ isGone }) => !isGone).map(({ job }) => job.id)
+        return Effect.tap(driver.prune(retention, limit), () =>
+          Effect.map(driver.get(kept), (rows) => {
+            const left = new Set(rows.map(({ id }) => id))
+            for (const id of kept) if (!left.has(id)) history.deleted(id)
+          })
+        )
+      })
   }
 }

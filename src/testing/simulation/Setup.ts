@@ -93,6 +93,8 @@ const faults = (rng: Rng): Faults => {
     outageEvery: every(4_000, 15_000),
     outageFor: rng.int(100, 8_000),
     flushEvery: every(2_000, 8_000),
+    pruneEvery: rng.chance(0.2) ? rng.int(1_000, 5_000) : 0,
+    keptFor: rng.pick([0, 500, 3_000]),
     clockSkew: maybe(() => 600_000, 0),
     jumpEvery: every(2_000, 8_000)
   }
@@ -121,7 +123,7 @@ export const draw = (rng: Rng, mode: Mode, queues: ReadonlyArray<string>): Setup
     brokerOnlyLoses: rng.chance(mode === "liveness" ? 0.15 : 0.05),
     yields: rng.pick([0, 0.02, 0.2]),
     inOrder: rng.chance(0.6),
-    faultsFor: mode === "safety" ? rng.int(8_000, 25_000) : rng.int(4_000, 12_000),
+    faultsFor: mode === "safety" ? rng.int(5_000, 16_000) : rng.int(4_000, 10_000),
     restartWithin: rng.int(100, 3_000),
     killFirstAtStep: Infinity
   }

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Any, HandlerService } from "../../Job.ts"
 import type { Defaults } from "../../JobPolicy.ts"
+import { Admin } from "../../Admin.ts"
 import { Polyqueue } from "../../Polyqueue.ts"
 import * as MemoryWorkerRegistry from "../../registry/MemoryWorkerRegistry.ts"
 import * as MemoryJobStore from "../../store/MemoryJobStore.ts"
@@ -34,7 +35,7 @@ export interface Options {
   readonly handlers: Layer.Layer<never>
   /** What clients do, each in a process of its own. `isVulnerable`: points may kill it. */
   readonly clients: ReadonlyArray<{
-    readonly program: Effect.Effect<unknown, unknown, Polyqueue>
+    readonly program: Effect.Effect<unknown, unknown, Polyqueue | Admin>
     readonly isVulnerable: boolean
   }>
   readonly defaults: Defaults
@@ -90,6 +91,8 @@ export class Simulation {
       storeFor: (process) => Recorder.make(this.#driver, this.history, this.world, process),
       broker: this.broker,
       registry: this.ask(MemoryWorkerRegistry.make),
+      heard: (lease) => this.history.heard(lease),
+      workers: new Map(),
       metrics: {
         enabled: true,
         record: (event) => {
@@ -109,9 +112,18 @@ export class Simulation {
     this.#clients = options.clients.map(({ isVulnerable, program }, i) =>
       this.#client(servers, i, isVulnerable, program)
     )
-    Nemesis.start(this.chaos, this.fleet, () => {
-      if (this.broker instanceof HintServer) this.broker.flush()
-    })
+    Nemesis.start(
+      this.chaos,
+      this.fleet,
+      () => {
+        if (this.broker instanceof HintServer) this.broker.flush()
+      },
+      () => {
+        const { keptFor } = faults
+        const retention = { succeeded: keptFor, failed: keptFor, cancelled: keptFor, attempts: undefined }
+        this.ask(servers.storeFor(this.#server).prune(retention, 100))
+      }
+    )
     if (options.mode === "liveness") this.world.after(options.setup.faultsFor, () => this.chaos.heal())
   }
 
@@ -163,7 +175,7 @@ export class Simulation {
     servers: Ports.Servers,
     index: number,
     isVulnerable: boolean,
-    program: Effect.Effect<unknown, unknown, Polyqueue>
+    program: Effect.Effect<unknown, unknown, Polyqueue | Admin>
   ): Process {
     const { setup } = this.#options
     const process = new Process(this.world, `client-${index + 1}`, {
@@ -173,6 +185,7 @@ export class Simulation {
       defaults: this.#options.defaults
     })
     const history = this.history
+    const ports = Ports.layer(servers, this.chaos, process)
     const watched = Layer.effect(
       Polyqueue,
       Effect.map(Polyqueue, (queue) => ({
@@ -181,8 +194,9 @@ export class Simulation {
         enqueueAll: (drafts) =>
           Effect.tap(queue.enqueueAll(drafts), (made) => Effect.sync(() => made.forEach(({ id }) => history.acked(id))))
       }))
-    ).pipe(Layer.provide(Polyqueue.layer), Layer.provide(Ports.layer(servers, this.chaos, process)))
-    process.run(Effect.provide(program, watched), (exit) => {
+    ).pipe(Layer.provide(Polyqueue.layer))
+    const services = Layer.merge(watched, Admin.layer).pipe(Layer.provide(ports))
+    process.run(Effect.provide(program, services), (exit) => {
       if (exit._tag !== "Failure") return
       this.clientFailures.push(Cause.pretty(exit.cause))
       this.world.tell(process.name, `fails: ${String(exit.cause)}`)
