@@ -96,7 +96,7 @@ export const command = Command.make(
         (value) => value >= 1 && value <= 10_000_000,
         (value) => `Expected 1 to 10000000, got ${value}`
       ),
-      Flag.withDescription("How many jobs"),
+      Flag.withDescription("How many jobs; 20000 if left out"),
       Flag.withDefault(20_000)
     ),
     yes: Confirm.yes,

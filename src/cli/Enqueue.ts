@@ -87,10 +87,10 @@ export const command = Command.make(
     ),
     queue: Flag.String("queue").pipe(
       Flag.withAlias("q"),
-      Flag.withDescription("Queue; the job's own default is known to the code only"),
+      Flag.withDescription("Queue, `default` if left out: the job's own is known to the code only"),
       Flag.withDefault(defaultQueue)
     ),
-    priority: number("priority", 0, 9, "0 runs first … 9 last").pipe(Flag.withDefault(defaultPriority)),
+    priority: number("priority", 0, 9, "0 runs first … 9 last; 5 if left out").pipe(Flag.withDefault(defaultPriority)),
     delay: Flag.String("delay").pipe(
       Flag.withMetavar("SPAN"),
       Flag.withDescription("Not before this long from now: 30s, 5m, 1h, 7d"),

@@ -23,10 +23,12 @@ const wrap = (text: string): string => {
 }
 
 const format = (doc: HelpDoc, colors: boolean): string =>
-  CliOutput.defaultFormatter({ colors, globalFlags: "summary" }).formatHelpDoc({
-    ...doc,
-    description: wrap(doc.description)
-  })
+  CliOutput.defaultFormatter({ colors, globalFlags: "summary" })
+    .formatHelpDoc({
+      ...doc,
+      description: wrap(doc.description)
+    })
+    .replace(/([^\n])\n((?:\u001b\[1m)?EXAMPLES)/, "$1\n\n$2")
 
 const oneLine = (text: string): string =>
   Visible.line(Secrets.withoutCredentials(text.trim().replace(/\s*\n\s*/g, " ")))

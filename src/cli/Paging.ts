@@ -10,7 +10,7 @@ export const limit = Flag.Int("limit").pipe(
     (value) => value >= 1 && value <= 1_000,
     (value) => `Expected 1 to 1000, got ${value}`
   ),
-  Flag.withDescription("Rows per page, 1 to 1000"),
+  Flag.withDescription("Rows per page, 1 to 1000; 50 if left out"),
   Flag.withDefault(50)
 )
 

@@ -11,6 +11,7 @@ import * as Workers from "./Workers.ts"
 
 export const command = Command.make("inspect").pipe(
   Command.withDescription("Looks at jobs, queues and workers, and changes nothing."),
+  Command.withShortDescription("Look at jobs, queues and workers"),
   Command.withSubcommands([
     // Each of them and not the group, which must show its help without a database
     Command.provide(Stats.command, Operator.layer),
