@@ -15,7 +15,7 @@ class Plain extends Job.make("Plain", { success: Schema.Int }) {}
 class Elsewhere extends Job.make("Elsewhere", { queue: "elsewhere" }) {}
 class Wedged extends Job.make("Wedged", {
   timeout: { after: "300 millis", then: "retry" },
-  retry: { schedule: Schedule.spaced("400 millis").pipe(Schedule.upTo({ times: 2 })) }
+  retry: { schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo({ times: 2 })) }
 }) {}
 class Meeting extends Job.make("Meeting", {}) {}
 class Whose extends Job.make("Whose", { success: Schema.String }) {}
@@ -174,7 +174,7 @@ const suite = () => {
               Array.from({ length: 3 }, () => "timedOut by worker")
             )
             for (const [index, { claimedAt }] of log.slice(1).entries()) {
-              assert.isAtLeast(claimedAt - log[index]!.endedAt, 400)
+              assert.isAtLeast(claimedAt - log[index]!.endedAt, 200)
             }
             assert.strictEqual(peak, 1)
           })
