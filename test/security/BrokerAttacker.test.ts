@@ -4,7 +4,8 @@
  * should, and what the worker keeps in memory is bounded.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Schema, type Scope } from "effect"
+import { Deferred, Effect, Layer, Logger, Schema, type Scope } from "effect"
+import { SqlClient } from "effect/sql"
 import type { BrokerDriver, Delivery, Hint } from "../../src/broker/BrokerDriver.ts"
 import {
   Broker,
@@ -252,5 +253,56 @@ describePostgres("on a server", () => {
       Layer.provide(Layer.effectDiscard(Migrations.migrate())),
       Layer.provide(layerFresh())
     )
+  )
+  /** Every role of a database may notify and listen on every channel. */
+  it.live(
+    "notifications of a co-tenant wake workers for nothing, and run and break nothing",
+    () => {
+      const ran: Array<number> = []
+      const errors: Array<string> = []
+      const Live = Worker.layer([Mine], { concurrency: { mine: 2 } }).pipe(
+        Layer.provide(Mine.toLayer(({ n }) => Effect.sync(() => (ran.push(n), n)))),
+        Layer.provideMerge(Polyqueue.layerPostgres),
+        Layer.provide(Broker.layerPostgres),
+        Layer.provideMerge(layerFresh())
+      )
+      return Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const later = yield* Mine.enqueue({ n: 2 }, { delay: "1 hour" })
+        const elsewhere = yield* Mine.enqueue({ n: 3 }, { queue: "theirs" })
+        // The worker listens
+        assert.strictEqual(yield* Mine.execute({ n: 1 }), 1)
+        const forged = [
+          "",
+          "x",
+          "[]",
+          "{}",
+          "null",
+          '{"__proto__":["x"]}',
+          '["__proto__","mine","theirs","constructor"]',
+          JSON.stringify(["x", later.id, elsewhere.id]),
+          JSON.stringify(["x\u0000\n\u001b[2J", "mine"]),
+          "[".repeat(7_900),
+          JSON.stringify(["x", ...Array.from({ length: 2_500 }, () => "")]).slice(0, 7_999)
+        ]
+        for (let i = 0; i < 20; i++) {
+          for (const payload of forged) yield* sql.unsafe("select pg_notify('polyqueue', $1)", [payload])
+        }
+        assert.strictEqual(yield* Mine.execute({ n: 4 }), 4)
+        assert.deepStrictEqual(ran, [1, 4])
+        for (const job of [later, elsewhere]) assert.strictEqual((yield* job.poll).attempt, 0)
+        assert.deepStrictEqual(errors, [])
+      }).pipe(
+        Effect.provide(Live),
+        Effect.provide(
+          Logger.layer([
+            Logger.make(({ logLevel, message }) => {
+              if (logLevel === "Error" || logLevel === "Warn") errors.push(JSON.stringify(message))
+            })
+          ])
+        )
+      )
+    },
+    60_000
   )
 })
