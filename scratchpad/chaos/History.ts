@@ -35,6 +35,31 @@ export const watch = (sql: SqlClient) =>
     { discard: true }
   )
 
+/** For runs without an end: notes only what must never happen, in `public.broken`. */
+export const guard = (sql: SqlClient) =>
+  Effect.forEach(
+    [
+      `create table public.broken (job uuid, what text, at timestamptz default clock_timestamp())`,
+      `create function public.guard() returns trigger language plpgsql as $$
+      begin
+        if tg_op = 'DELETE' then
+          if old.finished_at is null then
+            insert into public.broken (job, what) values (old.id, 'deleted while ' || old.status);
+          end if;
+        elsif old.finished_at is not null and new.status is distinct from old.status then
+          insert into public.broken (job, what) values (old.id, old.status || ' became ' || new.status);
+        elsif old.status = 'processing' and new.status = 'processing' and new.claim is distinct from old.claim then
+          insert into public.broken (job, what) values (old.id, 'changed hands while it was owned');
+        end if;
+        return null;
+      end $$`,
+      `create trigger guard after update or delete on polyqueue.polyqueue_jobs
+        for each row execute function public.guard()`
+    ],
+    (statement) => sql.unsafe(statement).unprepared,
+    { discard: true }
+  )
+
 /** What is added to epoch ms of the database to get ms of our monotonic clock. */
 export const offset = (sql: SqlClient) =>
   Effect.gen(function* () {

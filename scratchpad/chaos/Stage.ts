@@ -37,8 +37,8 @@ export interface WorkerHandle extends WorkerProcess.Started {
 type Run = { -readonly [Key in keyof History["runs"][number]]: History["runs"][number][Key] }
 type Client = { job: string; ok: boolean; expected: Expected }
 
-/** Lines of workers, and what the cell itself noted. */
-const makeLedger = () => {
+/** Lines of workers, and what the cell itself noted. `keeps` false: only counts and faults, for runs without an end. */
+const makeLedger = (keeps: boolean) => {
   const runs: Array<Run> = []
   const open = new Map<string, Run>()
   const counts = new Map<number, Counts>()
@@ -49,6 +49,7 @@ const makeLedger = () => {
   const client = new Map<string, Client>()
   let errors = 0
   const heard = (line: Line, pid: number): void => {
+    if (!keeps && line.t !== "counts" && line.t !== "fault") return
     switch (line.t) {
       case "start": {
         const run: Run = {
@@ -160,8 +161,10 @@ export const make = Effect.fnUntraced(function* (options: {
   readonly broker: Brokers.BrokerName
   readonly seed: number
   readonly size: number
+  /** False: a run without an end, of which no history is kept. */
+  readonly keeps?: boolean
 }): Effect.fn.Return<Stage, never, Scope.Scope> {
-  const { seed, server, size } = options
+  const { keeps = true, seed, server, size } = options
   const name = `chaos_${randomBytes(6).toString("hex")}`
   const clientOf = (url: string, maxConnections: number) =>
     Effect.map(
@@ -186,7 +189,7 @@ export const make = Effect.fnUntraced(function* (options: {
   yield* Effect.scoped(
     Layer.build(Layer.fresh(Migrations.layer()).pipe(Layer.provide(Layer.succeed(SqlClient, sql))))
   ).pipe(Effect.orDie)
-  yield* Effect.orDie(HistoryOf.watch(sql))
+  yield* Effect.orDie(keeps ? HistoryOf.watch(sql) : HistoryOf.guard(sql))
   const proxy = yield* Effect.acquireRelease(
     Effect.promise(async () => {
       const made = new Proxy(server.port)
@@ -197,7 +200,7 @@ export const make = Effect.fnUntraced(function* (options: {
   )
   const broker = yield* Effect.provideService(Brokers.start(options.broker), SqlClient, sql)
   const clock = yield* Effect.orDie(HistoryOf.offset(sql))
-  const ledger = makeLedger()
+  const ledger = makeLedger(keeps)
   const violations: Array<string> = []
   const scope = yield* Effect.scope
   let isOver = false

@@ -99,7 +99,8 @@ export const cells: ReadonlyArray<Cell> = [
       yield* Load.load(stage, client, { jobs: stage.size / 2 })
       yield* stage.drained()
       // To its end, which changes nothing
-      while (!stage.ledger.runs.some((run) => run.job === job && run.how === "end")) yield* Effect.sleep(100)
+      for (let i = 0; i < 100 && !stage.ledger.runs.some((run) => run.job === job && run.how !== undefined); i++)
+        yield* Effect.sleep(100)
       yield* Effect.sleep(500)
       const ended = yield* endedAfter(stage, job, "stubborn")
       const limit = timeout.after + common.interruptGrace + 2_000
