@@ -261,6 +261,9 @@ export const make = <
   }
   // The services of the codecs are asked for in the public types (toLayer, enqueue, Handle) and provided there
   type Free = (value: unknown) => Effect.Effect<unknown, Schema.SchemaError>
+  const decodePayload = Schema.decodeUnknownEffect(codec.payload) as Free
+  // To gather all that is wrong takes a slower parser: only when something is
+  const explainPayload = Schema.decodeUnknownEffect(codec.payload, { errors: "all" }) as Free
   const definition: Definition = {
     tag,
     queue: options?.queue ?? JobPolicy.defaultQueue,
@@ -275,7 +278,7 @@ export const make = <
     idempotencyKey: options?.idempotencyKey as ((payload: unknown) => string) | undefined,
     keyScope: options?.uniqueWhile ?? "retained",
     handler: Context.Service<Handler<string>, HandlerService>(`polyqueue/Handler/${tag}`),
-    decodePayload: Schema.decodeUnknownEffect(codec.payload, { errors: "all" }) as Free,
+    decodePayload: (json) => Effect.catchEager(decodePayload(json), () => explainPayload(json)),
     encodeSuccess: Schema.encodeUnknownEffect(codec.success) as Free,
     encodeError: Schema.encodeUnknownEffect(codec.error) as Free,
     isError: Schema.is(errorSchema)

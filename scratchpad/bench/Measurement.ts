@@ -4,7 +4,6 @@
  */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { fileURLToPath } from "node:url"
 
 /** Which servers there are, and how much of everything. */
 export interface Request {
@@ -37,11 +36,10 @@ export interface Answer {
 /** A system under test: scenarios by name. */
 export type System = Readonly<Record<string, (request: Request) => Promise<Answer>>>
 
-const child = fileURLToPath(new URL("./child.ts", import.meta.url))
 const limit = 900_000
 
-/** Runs one measurement in a process of its own. Rejects with what the process said when it did not answer. */
-export const measure = async (request: Request): Promise<Answer> => {
+/** Runs one measurement in a process of its own, which `child` is the program of. Rejects with what the process said when it did not answer. */
+export const measure = async (child: string, request: Request): Promise<Answer> => {
   const started = spawn(process.execPath, [child, JSON.stringify(request)], { stdio: ["ignore", "pipe", "pipe"] })
   const timer = setTimeout(() => started.kill("SIGKILL"), limit)
   let out = ""

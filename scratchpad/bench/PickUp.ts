@@ -4,7 +4,6 @@
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
-import { fileURLToPath } from "node:url"
 import { type Answer, now, percentile, type Request } from "./Measurement.ts"
 
 /** Handlers call it when they start. `n` below 0 is load, which is not measured. */
@@ -21,11 +20,10 @@ export const ready = (): Promise<never> => {
   return new Promise(() => {})
 }
 
-const child = fileURLToPath(new URL("./child.ts", import.meta.url))
-
-/** Starts the worker of a system (its scenario `pickUpWorker`) in another process. */
-export const forkWorker = async (request: Request): Promise<ChildProcess> => {
-  const worker = fork(child, [JSON.stringify({ ...request, scenario: "pickUpWorker" })], {
+/** Starts a further process of a measurement, of another scenario, and waits until it says that it is ready. */
+export const forkWorker = async (request: Request, scenario: string): Promise<ChildProcess> => {
+  // The program of this very process
+  const worker = fork(process.argv[1] ?? "", [JSON.stringify({ ...request, scenario })], {
     stdio: ["ignore", "ignore", "inherit", "ipc"]
   })
   process.once("exit", () => worker.kill("SIGKILL"))
@@ -69,7 +67,7 @@ export const acrossProcesses = async (
   enqueue: (n: number) => Promise<unknown>,
   enqueueMany: (payloads: ReadonlyArray<{ readonly n: number }>) => Promise<unknown>
 ): Promise<Answer> => {
-  const worker = await forkWorker(request)
+  const worker = await forkWorker(request, "pickUpWorker")
   let isOver = false
   const load = async () => {
     while (!isOver && request.load > 0) {

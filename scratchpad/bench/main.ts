@@ -11,6 +11,7 @@ import { execFileSync } from "node:child_process"
 import { parseArgs } from "node:util"
 import { startServer } from "../../test/support/PostgresServer.ts"
 import { type Answer, measure, percentile, type Request } from "./Measurement.ts"
+import * as Build from "./Build.ts"
 import * as Peers from "./Peers.ts"
 import * as Plan from "./Plan.ts"
 import * as RedisServer from "./RedisServer.ts"
@@ -57,6 +58,7 @@ const show = (scenario: string, system: string, value: number, unit: string, not
     say(`${scenario.padEnd(58)} ${system.padEnd(22)} ${shown(value).padStart(10)} ${unit.padEnd(12)}${note}`.trimEnd())
 }
 
+const child = Build.compile()
 const given = process.env["POLYQUEUE_BENCH_DB_URL"]
 // Both servers end with this process, and take their folders with them
 const postgres =
@@ -84,9 +86,9 @@ const once = async (scenario: Plan.Scenario, system: string): Promise<Answer> =>
   const request: Request = { ...base, ...scenario.options, system, scenario: scenario.name }
   if (scenario.isFilled === true) {
     const filler = system === "pgbench" ? Plan.ours : system
-    await measure({ ...request, system: filler, scenario: "enqueueAll" })
+    await measure(child, { ...request, system: filler, scenario: "enqueueAll" })
   }
-  return measure(request)
+  return measure(child, request)
 }
 
 let failed = 0

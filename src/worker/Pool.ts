@@ -14,6 +14,8 @@ const prefetchHorizon = 20
 const slow = 1_000
 /** Jobs asked for in one claim at most. */
 const maxClaim = 500
+/** Share of what is claimed ahead that may be in store when more is asked for: a full claim must leave room for the next. */
+const lowWater = 0.6
 
 export class Pool {
   readonly ranges: ClaimPool["ranges"]
@@ -54,7 +56,7 @@ export class Pool {
     if (!this.isOpen) return 0
     const prefetch = Math.min(maxPrefetch, Math.floor((this.slots * prefetchHorizon) / Math.max(this.averageRun, 0.01)))
     const wanted = this.free + prefetch - this.buffered
-    return this.buffered > prefetch / 2 || wanted <= 0 ? 0 : Math.min(maxClaim, wanted)
+    return this.buffered > prefetch * lowWater || wanted <= 0 ? 0 : Math.min(maxClaim, wanted)
   }
 
   push(held: Held): void {

@@ -7,7 +7,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { AttemptOutcome, Settlement } from "../store/JobStoreDriver.ts"
+import type { AttemptOutcome, Settlement, SettleOutcome } from "../store/JobStoreDriver.ts"
 import { type Ending, type Held, leaseOf } from "./Held.ts"
 import * as Signal from "./Signal.ts"
 import type { Slots } from "./Slots.ts"
@@ -27,6 +27,7 @@ export const make = Effect.fnUntraced(function* (
   slots: Slots
 ): Effect.fn.Return<void, never, Scope.Scope> {
   const { metrics, store } = worker
+  const background = Effect.runForkWith(yield* Effect.context<never>())
   /** Settlements whose row somebody else holds a lock on: each is tried again alone. */
   const locked = new Map<Held, Due>()
   const lockedSome = Signal.make()
@@ -53,11 +54,8 @@ export const make = Effect.fnUntraced(function* (
     slots.release(held, "lost")
   }
 
-  const settle = Effect.fnUntraced(function* (batch: ReadonlyArray<Due>) {
-    const outcomes = yield* store.settle(
-      worker.id,
-      batch.map((due) => due.settlement)
-    )
+  /** Takes note of how a batch was settled. Answers what has to be settled in another way. */
+  const conclude = (batch: ReadonlyArray<Due>, outcomes: ReadonlyArray<SettleOutcome>): ReadonlyArray<Due> => {
     const back: Array<Due> = []
     for (let i = 0; i < batch.length; i++) {
       const due = batch[i]!
@@ -92,13 +90,24 @@ export const make = Effect.fnUntraced(function* (
       locked.delete(due.held)
     }
     return back
-  })
+  }
 
-  const round = Effect.gen(function* () {
+  const send = (batch: ReadonlyArray<Due>) =>
+    store.settle(
+      worker.id,
+      batch.map((due) => due.settlement)
+    )
+
+  const round = Effect.suspend(() => {
     const batch = slots.takeDue(maxBatch)
-    if (batch.length === 0) return yield* slots.settleable.wait
-    yield* Effect.matchCauseEffect(settle(batch), {
-      onSuccess: (back) => Effect.sync(() => slots.putBack(back)),
+    // What ends in the same turn of the event loop goes together
+    if (batch.length === 0) return Effect.andThen(slots.settleable.wait, Effect.yieldNow)
+    return Effect.matchCauseEffect(send(batch), {
+      onSuccess: (outcomes) => {
+        const settled = Effect.sync(() => slots.putBack(conclude(batch, outcomes)))
+        // The next batch is sent first: the database works while we take note of this one
+        return slots.hasDue() ? Effect.sync(() => void background(Effect.andThen(Effect.yieldNow, settled))) : settled
+      },
       onFailure: (cause) => {
         slots.putBack(batch)
         return Effect.failCause(cause)
@@ -112,7 +121,7 @@ export const make = Effect.fnUntraced(function* (
       if (locked.size === 0) return yield* lockedSome.wait
       yield* Effect.sleep(Duration.millis(lockedPause))
       for (const due of Array.from(locked.values())) {
-        slots.putBack(yield* settle([due]))
+        slots.putBack(conclude([due], yield* send([due])))
       }
     })
   )

@@ -48,6 +48,8 @@ export interface Slots {
   readonly onAccept: (listener: () => void) => void
   /** Settlements that are due, at most `max`, in order. */
   readonly takeDue: (max: number) => ReadonlyArray<{ readonly held: Held; readonly settlement: Settlement }>
+  /** Whether a settlement is due. */
+  readonly hasDue: () => boolean
   /** Puts settlements back, before all others. */
   readonly putBack: (due: ReadonlyArray<{ readonly held: Held; readonly settlement: Settlement }>) => void
   /** Lets go of a job: it is settled, or it is not ours any more. */
@@ -69,6 +71,9 @@ export interface Slots {
   readonly close: () => void
   readonly runningCount: () => number
 }
+
+/** Jobs of one claim from which on the next claim is sent before they start: the database works while we do. */
+const many = 50
 
 export const make = Effect.fnUntraced(function* (
   worker: WorkerContext,
@@ -292,7 +297,14 @@ export const make = Effect.fnUntraced(function* (
       }
       if (jobs.length > 0) accepted()
       for (const pool of pools) {
-        start(pool)
+        if (jobs.length < many) start(pool)
+        else
+          background(
+            Effect.andThen(
+              Effect.yieldNow,
+              Effect.sync(() => start(pool))
+            )
+          )
         if (pool.buffered > 0) deadlines.add(sentAt + patience, () => giveBackOlder(pool, sentAt))
       }
     },
@@ -304,6 +316,7 @@ export const make = Effect.fnUntraced(function* (
       due = due.length <= max ? [] : due.slice(max)
       return taken
     },
+    hasDue: () => due.length > 0,
     putBack: (back) => {
       if (back.length === 0) return
       due = [...back, ...due]

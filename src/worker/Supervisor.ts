@@ -87,7 +87,8 @@ export const make = (metrics: Metrics["Service"], owner: string): Effect.Effect<
         }
       })
       ended()
-      return Effect.forever(once).pipe(
+      // Rounds wait for something, and what follows an answer should not wait for a turn of the event loop
+      return Effect.forever(once, { disableYield: true }).pipe(
         Effect.annotateLogs({ module: "polyqueue", loop: name, worker: owner }),
         Effect.forkScoped,
         Effect.asVoid

@@ -10,13 +10,10 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import { fork } from "node:child_process"
-import { once } from "node:events"
-import { fileURLToPath } from "node:url"
 import { Broker, CurrentJob, Job, Polyqueue, Worker } from "../../../src/index.ts"
 import * as Crowd from "../Crowd.ts"
 import { type Answer, inBatches, maxRss, now, type Request, type System } from "../Measurement.ts"
-import { acrossProcesses, ready, sample, tellParent } from "../PickUp.ts"
+import { acrossProcesses, forkWorker, ready, sample, tellParent } from "../PickUp.ts"
 
 class Noop extends Job.make("noop", { payload: { n: Schema.Int } }) {}
 /** For the crowd that is paused: a worker has to ask for it. */
@@ -105,14 +102,17 @@ const work = (request: Request, started: (n: number) => void, ended: () => void)
   })
 
 const startWorker = ({ runtime }: Bench, request: Request, started: (n: number) => void, ended: () => void) => {
-  const live = Worker.layer([Noop, Paused], { concurrency: { default: 100, paused: 100 } }).pipe(
-    Layer.provide([work(request, started, ended), Paused.toLayer(() => Effect.void)])
-  )
+  const handler = work(request, started, ended)
+  const live = request.crowd.startsWith("paused")
+    ? Worker.layer([Noop, Paused], { concurrency: { default: 100, paused: 100 } }).pipe(
+        Layer.provide([handler, Paused.toLayer(() => Effect.void)])
+      )
+    : Worker.layer([Noop], { concurrency: 100 }).pipe(Layer.provide(handler))
   return runtime.runFork(Effect.orDie(Effect.scoped(Effect.andThen(Layer.build(live), Effect.never))))
 }
 
-const unfinished =
-  "select count(*) from polyqueue.polyqueue_jobs where type = 'noop' and status in ('queued', 'processing')"
+/** Jobs whose attempt is not in the log: cheaper to ask while the last ones settle than the state of each. */
+const unfinished = ({ jobs }: Request) => `${jobs} - least(${jobs}, (select count(*) from polyqueue.polyqueue_attempts))`
 
 /** Fails when what was measured is not what is promised. */
 const check = async ({ one, query }: Bench, request: Request) => {
@@ -126,7 +126,7 @@ const check = async ({ one, query }: Bench, request: Request) => {
   }
 }
 
-const drained = async (bench: Bench, request: Request, until: string): Promise<number> => {
+const drained = async (bench: Bench, request: Request): Promise<number> => {
   let ended = 0
   const start = performance.now()
   startWorker(
@@ -135,7 +135,7 @@ const drained = async (bench: Bench, request: Request, until: string): Promise<n
     () => {},
     () => void ended++
   )
-  while (ended < request.jobs || (await bench.one(until)) > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  while (ended < request.jobs || (await bench.one(unfinished(request))) > 0) await new Promise((resolve) => setTimeout(resolve, 5))
   return (request.jobs * 1_000) / (performance.now() - start)
 }
 
@@ -144,7 +144,7 @@ const drain = async (request: Request): Promise<Answer> => {
   // An embedded database begins empty in every process
   if (request.system === "polyqueue on PGlite") await inBatches(request.jobs, bench.send)
   await bench.one("1")
-  const value = await drained(bench, request, unfinished)
+  const value = await drained(bench, request)
   await check(bench, request)
   return { value, unit: "jobs/s", also: { RSS: maxRss() } }
 }
@@ -156,8 +156,7 @@ const drainBeside = async (request: Request): Promise<Answer> => {
   const release = await Crowd.fill(bench, request)
   if (request.crowd !== "due") await inBatches(request.jobs, bench.send)
   await bench.query("analyze polyqueue.polyqueue_jobs")
-  const succeeded = "select count(*) from polyqueue.polyqueue_attempts"
-  const value = await drained(bench, request, `${request.jobs} - least(${request.jobs}, (${succeeded}))`)
+  const value = await drained(bench, request)
   await release()
   return { value, unit: "jobs/s", also: { RSS: maxRss() } }
 }
@@ -165,20 +164,10 @@ const drainBeside = async (request: Request): Promise<Answer> => {
 const drainByTwo = async (request: Request): Promise<Answer> => {
   const bench = open(request)
   await bench.one("1")
-  const child = fileURLToPath(new URL("../child.ts", import.meta.url))
-  const workers = await Promise.all(
-    Array.from({ length: 2 }, async () => {
-      const worker = fork(child, [JSON.stringify({ ...request, scenario: "drainWorker" })], {
-        stdio: ["ignore", "ignore", "inherit", "ipc"]
-      })
-      process.once("exit", () => worker.kill("SIGKILL"))
-      await once(worker, "message")
-      return worker
-    })
-  )
+  const workers = await Promise.all(Array.from({ length: 2 }, () => forkWorker(request, "drainWorker")))
   const start = performance.now()
   for (const worker of workers) worker.send("go")
-  while ((await bench.one(unfinished)) > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  while ((await bench.one(unfinished(request))) > 0) await new Promise((resolve) => setTimeout(resolve, 5))
   const value = (request.jobs * 1_000) / (performance.now() - start)
   for (const worker of workers) worker.kill("SIGKILL")
   await check(bench, request)
@@ -266,7 +255,7 @@ export const system: System = {
   /** For the counts alone: they wait for the server's statistics. */
   drainCosts: async (request) => {
     const bench = open(request)
-    const { also, result } = await perJob(bench, request.jobs, () => drained(bench, request, unfinished))
+    const { also, result } = await perJob(bench, request.jobs, () => drained(bench, request))
     return { value: result, unit: "jobs/s", also }
   },
   drainBeside,
