@@ -29,6 +29,12 @@ export type Controls = Pick<
 /** Claims jobs, or would if it were not draining. */
 export const isLive = ({ status }: WorkerRecord): boolean => status === "running" || status === "draining"
 
+const silentAfter = 60_000
+
+/** Live, and heard of within the last minute: one that was not is gone, though nobody may be left to mark it dead. */
+export const isHeard = (worker: WorkerRecord, now: number): boolean =>
+  isLive(worker) && now - worker.heartbeatAt <= silentAfter
+
 const maxConcurrency = 10_000
 
 export const make = (

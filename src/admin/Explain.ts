@@ -9,7 +9,7 @@ import type { WorkerRecord } from "../registry/WorkerRegistryDriver.ts"
 import type { AttemptOutcome, ClaimView, Pause, Status } from "../store/JobStoreDriver.ts"
 import type { WorkerRegistry } from "../WorkerRegistry.ts"
 import type { AdminService } from "./AdminService.ts"
-import { isLive } from "./Controls.ts"
+import { isHeard, isLive } from "./Controls.ts"
 import { existing } from "./Listing.ts"
 
 /** One reason. `message` is a sentence for people; `until` is when it ends by itself, if that is known. */
@@ -57,12 +57,6 @@ export interface Explanation {
   /** The earliest moment at which it could start, if nothing else happens; undefined: not by itself. `now` when it could now. */
   readonly earliest: number | undefined
 }
-
-/** A worker that was not heard of for so long is gone, though nobody may be left to mark it dead. */
-const silentAfter = 60_000
-
-const isHeard = (worker: WorkerRecord, now: number): boolean =>
-  isLive(worker) && now - worker.heartbeatAt <= silentAfter
 
 const iso = (instant: number): string => DateTime.formatIso(DateTime.makeUnsafe(Math.round(instant)))
 

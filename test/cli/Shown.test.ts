@@ -155,7 +155,9 @@ const admin: Partial<Admin["Service"]> = {
   workers: Effect.succeed([
     worker,
     { ...worker, id: "01890a5d-0000-7000-8000-00000000000b", told: "drain", runningCount: 10 },
-    { ...worker, id: "01890a5d-0000-7000-8000-00000000000c", status: "dead", heartbeatAt: now - 3_600_000 }
+    { ...worker, id: "01890a5d-0000-7000-8000-00000000000c", status: "dead", heartbeatAt: now - 3_600_000 },
+    // Killed, with nobody left to mark it dead
+    { ...worker, id: "01890a5d-0000-7000-8000-00000000000d", heartbeatAt: now - 5 * minute }
   ]),
   pauses: Effect.succeed(queue.pauses),
   audit: () =>

@@ -2,6 +2,7 @@
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { Admin } from "../../Admin.ts"
+import { isHeard } from "../../admin/Controls.ts"
 import type { QueueRecord } from "../../admin/AdminService.ts"
 import type { WorkerRecord } from "../../registry/WorkerRegistryDriver.ts"
 import type { Pause } from "../../store/JobStoreDriver.ts"
@@ -12,6 +13,7 @@ import * as Output from "../Output.ts"
 import * as Spans from "../Spans.ts"
 import type { Style } from "../Style.ts"
 import * as QueueView from "../views/QueueView.ts"
+import * as WorkerView from "../views/WorkerView.ts"
 import * as Watch from "../Watch.ts"
 
 /** Everything the command shows. */
@@ -56,23 +58,23 @@ const totals = (queues: ReadonlyArray<QueueRecord>) => {
   }
 }
 
-const statuses = ["running", "draining", "stopped", "dead"] as const
+const statuses = ["running", "draining", "silent", "stopped", "dead"] as const
 
-const byStatus = (workers: ReadonlyArray<WorkerRecord>) =>
-  Object.fromEntries(
-    statuses.map((status) => [status, workers.filter((worker) => worker.status === status).length])
+const byStatus = ({ now, workers }: Stats) => {
+  const statusOf = (worker: WorkerRecord) => (WorkerView.isSilent(worker, now) ? "silent" : worker.status)
+  return Object.fromEntries(
+    statuses.map((status) => [status, workers.filter((worker) => statusOf(worker) === status).length])
   ) as Record<(typeof statuses)[number], number>
-
-const isLive = ({ status }: WorkerRecord) => status === "running" || status === "draining"
+}
 
 const toJson = (stats: Stats) => {
-  const live = stats.workers.filter(isLive)
+  const live = stats.workers.filter((worker) => isHeard(worker, stats.now))
   const { oldestAge, ...jobs } = totals(stats.queues)
   return {
     at: Output.instant(stats.now),
     jobs: { ...jobs, oldestAge: oldestAge ?? null, timedOut: stats.timedOut, staleProgress: stats.staleProgress },
     workers: {
-      ...byStatus(stats.workers),
+      ...byStatus(stats),
       slots: live.reduce((total, { slots }) => total + slots, 0),
       busy: live.reduce((total, { runningCount }) => total + runningCount, 0)
     },

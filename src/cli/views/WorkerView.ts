@@ -1,12 +1,18 @@
 /** Workers as the CLI shows them. */
+import { isHeard, isLive } from "../../admin/Controls.ts"
 import type { WorkerRecord } from "../../registry/WorkerRegistryDriver.ts"
 import * as Output from "../Output.ts"
 import * as Spans from "../Spans.ts"
 import { ofStatus, type Style } from "../Style.ts"
 import type { Column } from "../Table.ts"
 
+/** It says that it is alive, and has said nothing more for a minute. */
+export const isSilent = (worker: WorkerRecord, now: number): boolean => isLive(worker) && !isHeard(worker, now)
+
 /** What it is, and what it was told and has not done yet. */
-const statusText = ({ status, told }: WorkerRecord): string => {
+const statusText = (worker: WorkerRecord, now: number): string => {
+  const { status, told } = worker
+  if (isSilent(worker, now)) return `${status}, silent`
   if (told === undefined || status === "stopped" || status === "dead") return status
   return told === "drain" && status === "draining" ? status : `${status}, told to ${told}`
 }
@@ -17,7 +23,11 @@ export const columns =
   (style: Style): ReadonlyArray<Column<WorkerRecord>> => [
     { title: "ID", cell: (worker) => worker.id },
     { title: "NAME", cell: (worker) => worker.name, flexible: true },
-    { title: "STATUS", cell: statusText, paint: (worker) => ofStatus(style, worker.status) },
+    {
+      title: "STATUS",
+      cell: (worker) => statusText(worker, now),
+      paint: (worker) => ofStatus(style, isSilent(worker, now) ? "dead" : worker.status)
+    },
     { title: "RUNNING", cell: (worker) => `${worker.runningCount}/${worker.slots}`, align: "right" },
     { title: "HEARTBEAT", cell: (worker) => Spans.ago(Math.min(worker.heartbeatAt, now), now) },
     { title: "UP", cell: (worker) => Spans.show(Math.max(0, worker.heartbeatAt - worker.startedAt)), align: "right" },
