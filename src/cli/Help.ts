@@ -28,7 +28,7 @@ const format = (doc: HelpDoc, colors: boolean): string =>
       ...doc,
       description: wrap(doc.description)
     })
-    .replace(/([^\n])\n((?:\u001b\[1m)?EXAMPLES)/, "$1\n\n$2")
+    .replace(/([^\n])\n(\S{0,4}EXAMPLES)/, "$1\n\n$2")
 
 const oneLine = (text: string): string =>
   Visible.line(Secrets.withoutCredentials(text.trim().replace(/\s*\n\s*/g, " ")))

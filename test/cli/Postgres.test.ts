@@ -74,7 +74,7 @@ describePostgres("polyqueue on Postgres", () => {
         assert.isAbove(stats.jobs.staleProgress, 0)
         assert.deepStrictEqual(
           { ...stats.workers },
-          { running: 2, draining: 1, stopped: 0, dead: 1, slots: 30, busy: 3 }
+          { running: 2, draining: 1, silent: 0, stopped: 0, dead: 1, slots: 30, busy: 3 }
         )
         assert.strictEqual(stats.pauses[0].queue, "held")
       })
