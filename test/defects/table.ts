@@ -145,7 +145,7 @@ export const defects: ReadonlyArray<Defect> = [
     defect: "A timed-out job is queued again while its handler still runs; on Redis, nobody publishes it for minutes.",
     tests: [
       ...redis(
-        "row 12: a timed-out attempt has ended before the next one begins, which waits its own delay and no longer"
+        "row 12: a timed-out attempt has ended before the next one begins, which comes by itself after its delay"
       ),
       ...anyWorker(
         "a handler that does not stop loses its job after the grace, keeps its slot, and writes nothing later"
