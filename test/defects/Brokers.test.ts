@@ -58,8 +58,7 @@ const counter = () => {
 }
 
 const suite = (name: Name) =>
-  // Side by side: each has servers of its own, and mostly waits
-  describe(name, { concurrent: true }, () => {
+  describe(name, () => {
     it.live(
       "row 1: a worker that dies takes no job with it: leases, timeouts and dead workers are seen to",
       () => {
@@ -154,12 +153,12 @@ const suite = (name: Name) =>
         const delivered = counter()
         let [extensions, renewals] = [0, 0]
         const extend = Effect.suspend(() =>
-          ++extensions <= 2
+          ++extensions <= 3
             ? Effect.fail(new BrokerError({ reason: "Unavailable", operation: "extend", message: "a hiccup" }))
             : Effect.void
         )
         const changes = {
-          hold: 3_000,
+          hold: 5_000,
           broker: (driver: BrokerDriver) => watched(delivered.watch(driver), () => {}, extend),
           store: (store: JobStore["Service"]): JobStore["Service"] => ({
             ...store,
@@ -175,8 +174,10 @@ const suite = (name: Name) =>
         }
         let runs = 0
         // Longer than twice the longer of the two leases
-        const handler = Plain.toLayer(() => Effect.as(Effect.delay(attempt, "7 seconds"), ++runs))
-        const live = Worker.layer([Plain], quick).pipe(Layer.provide(handler))
+        const handler = Plain.toLayer(() => Effect.as(Effect.delay(attempt, "11 seconds"), ++runs))
+        const live = Worker.layer([Plain], { ...quick, lease: "5 seconds", brokerLease: "5 seconds" }).pipe(
+          Layer.provide(handler)
+        )
         return Effect.gen(function* () {
           yield* Layer.build(Layer.fresh(live))
           yield* Layer.build(Layer.fresh(live))
@@ -233,10 +234,13 @@ const deadWorker = {
 } as const
 
 describePostgres("a broker of the original", () => {
-  describeOwnRedis("with a server of its own", () => suite("Redis"))
-  suite("SQS")
-  suite("Service Bus")
-  suite("PGMQ")
+  // Side by side: each has servers of its own, and mostly waits
+  describe("in its place", { concurrent: true }, () => {
+    describeOwnRedis("with a server of its own", () => suite("Redis"))
+    suite("SQS")
+    suite("Service Bus")
+    suite("PGMQ")
+  })
 
   it.live("row 6: on PGMQ the message commits and rolls back with its job", () =>
     Effect.gen(function* () {

@@ -106,7 +106,7 @@ const suite = () => {
   it.live("row 33: on Service Bus a lock is renewed past the time when a warning is due, and the job runs once", () =>
     Effect.gen(function* () {
       const server = yield* localServer
-      const queue = server.createQueue("polyqueue", { lockDuration: 1_500 })
+      const queue = server.createQueue("polyqueue", { lockDuration: 5_000 })
       const broker = ServiceBusBroker.layer({
         connectionString: Redacted.make(server.connectionString),
         lockRenewal: "1 second"
@@ -115,7 +115,7 @@ const suite = () => {
       const handler = Long.toLayer(() =>
         Effect.andThen(
           Effect.sync(() => ++runs),
-          Effect.sleep("5 seconds")
+          Effect.sleep("11 seconds")
         )
       )
       const store = (real: JobStore["Service"]) => ({ ...real, claim: () => Effect.succeed([]) })
