@@ -20,6 +20,7 @@ import { createControl } from "../migrations/0003_create_control.ts"
 import { StoreError } from "./JobError.ts"
 import { fromSqlError } from "./store/postgres/Failure.ts"
 import { make as makeNames, type Names, type NamesOptions } from "./store/postgres/Names.ts"
+import { isStoreFailure, undying } from "./store/postgres/Undying.ts"
 
 export type { NamesOptions } from "./store/postgres/Names.ts"
 export { type RolesOptions, statements as roles } from "./store/postgres/Roles.ts"
@@ -162,23 +163,24 @@ export const migrate = (options: NamesOptions = {}): Effect.Effect<Migrated, Sto
     const sql = yield* SqlClient
     const before = yield* readVersion(sql, names)
     if (isUpToDate(before)) return { from: before.current, to: before.current }
-    return yield* sql
-      .withTransaction(
-        Effect.gen(function* () {
-          // Both end with the transaction; everybody who starts at the same time waits here and then finds nothing to do
-          yield* sql.unsafe(searchPath)
-          yield* sql.unsafe("select pg_advisory_xact_lock(hashtextextended($1, 0))", [names.migrations])
-          const found = yield* readVersion(sql, names)
-          if (isUpToDate(found)) return { from: found.current, to: found.current }
-          // Asked first: `if not exists` needs the right to create schemas even when there is nothing to create
-          const [schema] = yield* sql.unsafe("select from pg_catalog.pg_namespace where nspname = $1", [names.schema])
-            .values
-          if (schema === undefined) yield* sql.unsafe(createSchema(names))
-          for (const statement of pending(names, found.applied)) yield* sql.unsafe(statement)
-          return { from: found.current, to: version }
-        })
-      )
-      .pipe(Effect.provideService(BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED"))
+    const transaction = sql.withTransaction(
+      Effect.gen(function* () {
+        // Both end with the transaction; everybody who starts at the same time waits here and then finds nothing to do
+        yield* sql.unsafe(searchPath)
+        yield* sql.unsafe("select pg_advisory_xact_lock(hashtextextended($1, 0))", [names.migrations])
+        const found = yield* readVersion(sql, names)
+        if (isUpToDate(found)) return { from: found.current, to: found.current }
+        // Asked first: `if not exists` needs the right to create schemas even when there is nothing to create
+        const [schema] = yield* sql.unsafe("select from pg_catalog.pg_namespace where nspname = $1", [names.schema])
+          .values
+        if (schema === undefined) yield* sql.unsafe(createSchema(names))
+        for (const statement of pending(names, found.applied)) yield* sql.unsafe(statement)
+        return { from: found.current, to: version }
+      })
+    )
+    return yield* undying(transaction, isStoreFailure).pipe(
+      Effect.provideService(BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED")
+    )
   }).pipe(Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("migrate", error))))
 
 /** What the tables have of the migrations of this code. */

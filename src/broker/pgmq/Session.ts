@@ -8,8 +8,9 @@ import * as Option from "effect/Option"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Scope from "effect/Scope"
 import { SqlClient } from "effect/sql/SqlClient"
-import type { SqlError } from "effect/sql/SqlError"
-import type { BrokerError } from "../../JobError.ts"
+import { SqlError } from "effect/sql/SqlError"
+import { BrokerError } from "../../JobError.ts"
+import { undying } from "../../store/postgres/Undying.ts"
 import { failure, fromSqlError } from "./Failure.ts"
 import * as Statements from "./Statements.ts"
 
@@ -73,6 +74,9 @@ export const withDeadline =
       })
     )
 
+const isFailure = (error: unknown): error is BrokerError | SqlError =>
+  error instanceof BrokerError || error instanceof SqlError
+
 const runOn =
   (sql: SqlClient): Run =>
   (call, text, params = []) =>
@@ -91,9 +95,9 @@ export const make: Effect.Effect<Session, BrokerError, SqlClient | Scope.Scope> 
     joined,
     inTransaction: Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome),
     savepoint: (call, effect) =>
-      sql
-        .withTransaction(effect)
-        .pipe(Effect.catchTag("SqlError", (error) => Effect.fail(fromSqlError(call.operation, call.subject, error)))),
+      undying(sql.withTransaction(effect), isFailure).pipe(
+        Effect.catchTag("SqlError", (error) => Effect.fail(fromSqlError(call.operation, call.subject, error)))
+      ),
     afterCommit: sql.afterCommit,
     single: native === undefined || native.config.stream !== undefined,
     probed,

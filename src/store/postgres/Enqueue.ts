@@ -17,6 +17,7 @@ import { fromSqlError } from "./Failure.ts"
 import type { Names } from "./Names.ts"
 import * as Params from "./Params.ts"
 import type { Db, Run } from "./Sessions.ts"
+import { isStoreFailure, undying } from "./Undying.ts"
 
 const columns = [
   ["id", "uuid"],
@@ -171,7 +172,7 @@ export const make = (db: Db) => {
     entries: ReadonlyArray<Entry>,
     outcomes: Array<EnqueueOutcome>
   ): Effect.Effect<void, StoreError> =>
-    client.withTransaction(insertAll(run, entries, outcomes)).pipe(
+    undying(client.withTransaction(insertAll(run, entries, outcomes)), isStoreFailure).pipe(
       Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error))),
       Effect.catchIf(
         (error) => error.reason === "Refused",
@@ -194,7 +195,10 @@ export const make = (db: Db) => {
   const inside = (entries: ReadonlyArray<Entry>, outcomes: Array<EnqueueOutcome>): Effect.Effect<void, StoreError> => {
     const general = inTransaction(db.ambientClient, db.ambient, entries, outcomes)
     if (!areAlike(entries)) return general
-    return db.ambientClient.withTransaction(insertAllAlike(db.ambient, entries, outcomes)).pipe(
+    return undying(
+      db.ambientClient.withTransaction(insertAllAlike(db.ambient, entries, outcomes)),
+      isStoreFailure
+    ).pipe(
       Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error))),
       Effect.catchIf(
         (error) => error.reason === "Refused",
@@ -213,9 +217,10 @@ export const make = (db: Db) => {
     // One statement is all or nothing by itself; several, and halves, need a transaction around them
     const together = Effect.suspend(() => {
       outcomes.length = 0
-      return db.workClient
-        .withTransaction(inTransaction(db.workClient, db.work, entries, outcomes))
-        .pipe(Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error))))
+      return undying(
+        db.workClient.withTransaction(inTransaction(db.workClient, db.work, entries, outcomes)),
+        isStoreFailure
+      ).pipe(Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error))))
     })
     const alone = (first: Effect.Effect<void, StoreError>) =>
       Effect.catchIf(
