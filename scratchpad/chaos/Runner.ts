@@ -76,8 +76,11 @@ export const run = (
           })
         )
       )
-      if (Exit.isFailure(exit)) violations.push(`the cell failed: ${Cause.pretty(exit.cause).slice(0, 1_500)}`)
       yield* Effect.promise(() => options.server.start())
+      if (Exit.isFailure(exit)) {
+        violations.push(`the cell failed: ${Cause.pretty(exit.cause).slice(0, 1_500)}`)
+        yield* stage.drained()
+      }
       const rows = yield* Effect.orDie(Effect.retry(HistoryOf.read(stage.sql, stage.clock), { times: 5 }))
       const verdict = check({
         ...rows,

@@ -136,6 +136,8 @@ export interface Stage {
   /** What went wrong that the checker does not know of. */
   readonly violations: Array<string>
   readonly fault: (kind: string, also?: Partial<Fault>) => void
+  /** Notes a violation if attempts were abandoned, unless the machine starved somebody. */
+  readonly noneAbandoned: Effect.Effect<void>
   /** Starts a worker and waits until it works; it may end by itself only if something was done to it. */
   readonly spawn: (changes?: WorkerChanges) => Effect.Effect<WorkerHandle, never, Scope.Scope>
   /** Keeps `count` workers running: whoever ends is started again. `changes` of each by its number. Answers who runs now. */
@@ -226,6 +228,13 @@ export const make = Effect.fnUntraced(function* (options: {
   yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(beat)))
 
   const fault: Stage["fault"] = (kind, also) => void ledger.faults.push({ kind, at: now(), ...also })
+
+  const noneAbandoned: Stage["noneAbandoned"] = Effect.gen(function* () {
+    const [row] = yield* sql<{ n: number }>`
+      select count(*)::int as n from polyqueue.polyqueue_attempts where outcome = 'crashed'`
+    if (row?.n !== 0 && !ledger.faults.some(({ kind }) => kind === "starved"))
+      violations.push(`${row?.n} attempts were abandoned, and nobody died`)
+  }).pipe(Effect.orDie)
 
   const spawn: Stage["spawn"] = Effect.fnUntraced(function* (changes = {}) {
     const { env = {}, imports = [], proxied = false, ...settings } = changes
@@ -330,6 +339,7 @@ export const make = Effect.fnUntraced(function* (options: {
     recoveries: [],
     violations,
     fault,
+    noneAbandoned,
     spawn,
     fleet,
     reached,

@@ -4,14 +4,7 @@ import { bothKinds, type Cell } from "../Cell.ts"
 import * as Load from "../Load.ts"
 import { now } from "../Report.ts"
 import { percentile } from "../Runner.ts"
-import { common, type Stage } from "../Stage.ts"
-
-/** Attempts that were abandoned: there must be none. */
-const noneAbandoned = Effect.fnUntraced(function* (stage: Stage) {
-  const [row] = yield* stage.sql<{ n: number }>`
-    select count(*)::int as n from polyqueue.polyqueue_attempts where outcome = 'crashed'`
-  if (row?.n !== 0) stage.violations.push(`${row?.n} attempts were abandoned, and nobody died`)
-})
+import { common } from "../Stage.ts"
 
 export const cells: ReadonlyArray<Cell> = [
   {
@@ -139,7 +132,7 @@ export const cells: ReadonlyArray<Cell> = [
       }
       yield* Load.load(stage, client, { jobs: stage.size / 2 })
       yield* stage.drained()
-      yield* noneAbandoned(stage)
+      yield* stage.noneAbandoned
     })
   },
   {
@@ -154,7 +147,7 @@ export const cells: ReadonlyArray<Cell> = [
       for (let i = 0; i < 12; i++) yield* Load.enqueue(stage, client, { mode: "ok", ms: 5_000, expected: "succeeded" })
       yield* Load.load(stage, client, { jobs: stage.size / 2 })
       yield* stage.drained()
-      yield* noneAbandoned(stage)
+      yield* stage.noneAbandoned
       if (!stage.ledger.points.some(({ point }) => point === "renewing")) stage.violations.push("no renewal was struck")
     })
   }
