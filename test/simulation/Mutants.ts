@@ -10,6 +10,7 @@ export interface Mutant {
   readonly name: string
   readonly store?: (driver: JobStoreDriver) => JobStoreDriver
   readonly handler?: (run: HandlerService["run"]) => HandlerService["run"]
+  readonly monotonic?: (elapsed: number) => number
   /** Rules of which one must be seen broken. */
   readonly breaks: ReadonlyArray<string>
 }
@@ -107,7 +108,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   store("claims are not named", ["every duplicate is explained", "everything ends"], () => ({
     abandon: () => Effect.succeed(0)
   })),
-  store("a settle is told to be written, and is not", ["rows tell what happened"], (driver) => {
+  store("settled before the commit: told to be written, and is not", ["rows tell what happened"], (driver) => {
     let count = 0
     return {
       settle: (worker, settlements) =>
@@ -122,6 +123,51 @@ export const mutants: ReadonlyArray<Mutant> = [
   store("poison is never quarantined", ["poison is quarantined", "rows tell what happened"], (driver) => ({
     enqueue: (jobs) => driver.enqueue(jobs.map((job) => ({ ...job, maxCrashes: 1_000 })))
   })),
+  store("what has ended runs again", ["an end is final"], (driver) => {
+    const seen = new Set<string>()
+    return {
+      settle: (worker, settlements) =>
+        Effect.tap(driver.settle(worker, settlements), () =>
+          Effect.forEach(
+            settlements.filter(({ id }) => !seen.has(id)),
+            ({ id }) => {
+              seen.add(id)
+              return driver.requeue(id)
+            },
+            { discard: true }
+          )
+        )
+    }
+  }),
+  store("the result of another attempt is stored", ["jobs become what they should"], (driver) => ({
+    settle: (worker, settlements) =>
+      driver.settle(
+        worker,
+        settlements.map((one) => (one._tag === "Succeeded" ? { ...one, result: "99" } : one))
+      )
+  })),
+  store("the log forgets attempts", ["rows tell what happened"], (driver) => ({
+    attempts: (id) =>
+      Effect.map(driver.attempts(id), (log) => log.filter(({ finalizedBy }) => finalizedBy !== "reaper"))
+  })),
+  store("a pause holds nothing", ["a pause holds"], (driver) => ({
+    pause: (request) => Effect.tap(driver.pause(request), () => driver.resume({ ...request }))
+  })),
+  store("retention takes what has not ended", ["only what has ended is deleted"], (driver) => ({
+    prune: (retention, limit) =>
+      Effect.gen(function* () {
+        const [live] = yield* driver.list({ status: "queued", limit: 1 })
+        const request = { ids: [live?.id ?? ""], by: { who: "mutant" }, operation: "", publishIn: 0 }
+        yield* driver.act({ ...request, action: "fail" })
+        yield* driver.act({ ...request, action: "purge" })
+        return yield* driver.prune(retention, limit)
+      })
+  })),
+  {
+    name: "the clocks of workers are slow: leases end later for them",
+    breaks: ["nobody runs past a lease", "every duplicate is explained"],
+    monotonic: (elapsed) => elapsed / 10
+  },
   {
     name: "settled before the handler's end",
     breaks: ["settled after its end"],

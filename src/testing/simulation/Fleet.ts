@@ -32,6 +32,8 @@ export interface FleetOptions {
   readonly defaults: Defaults
   /** Put between the worker and every handler: for controls that break a promise on purpose. */
   readonly aroundHandler: (run: HandlerService["run"]) => HandlerService["run"]
+  /** Of every worker: as `ProcessOptions.monotonic`. */
+  readonly monotonic: (elapsed: number) => number
 }
 
 interface Member {
@@ -75,7 +77,7 @@ export class Fleet {
   }
 
   #start(place: number): void {
-    const { defaults, servers, setup } = this.#options
+    const { defaults, monotonic, servers, setup } = this.#options
     const { broken, knows, options } = setup.places[place]!
     const jobs = this.#options.jobs.slice(0, Math.max(1, Math.ceil(knows * this.#options.jobs.length)))
     const { faults, world } = this.#chaos
@@ -84,6 +86,7 @@ export class Fleet {
       rng: world.rng.fork(),
       yields: setup.yields,
       defaults,
+      monotonic,
       skew: faults.clockSkew === 0 ? 0 : world.rng.int(-faults.clockSkew, faults.clockSkew)
     })
     if (this.started++ === 0) process.killAtStep = setup.killFirstAtStep

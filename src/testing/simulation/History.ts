@@ -348,7 +348,7 @@ export class History {
     const wasPaused = process.injuries.some(
       ({ from, kind, until }) => kind === "paused" && until >= run.leaseUntil && from <= now
     )
-    if (!wasAsked && !wasPaused && run.endedAt === undefined && now > run.leaseUntil + tolerance) {
+    if (!wasAsked && !wasPaused && now > run.leaseUntil + tolerance) {
       this.violate(
         "nobody runs past a lease",
         `attempt ${attempt} of ${this.#name(id)} ran for ${now - run.leaseUntil} ms after its lease`

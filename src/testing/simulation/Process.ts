@@ -31,6 +31,17 @@ export interface Injury {
   until: number
 }
 
+export interface ProcessOptions {
+  readonly rng: Rng
+  /** Chance that a fiber gives way to another at any one of its steps. */
+  readonly yields: number
+  readonly skew?: number
+  readonly isVulnerable?: boolean
+  readonly defaults?: Defaults
+  /** What its monotonic clock says, in ms, when so many have gone by. */
+  readonly monotonic?: (elapsed: number) => number
+}
+
 export class Process {
   readonly name: string
   readonly injuries: Array<Injury> = []
@@ -53,24 +64,13 @@ export class Process {
   #isListed = false
   #pausedUntil = -Infinity
 
-  constructor(
-    world: World,
-    name: string,
-    options: {
-      readonly rng: Rng
-      /** Chance that a fiber gives way to another at any one of its steps. */
-      readonly yields: number
-      readonly skew?: number
-      readonly isVulnerable?: boolean
-      readonly defaults?: Defaults
-    }
-  ) {
+  constructor(world: World, name: string, options: ProcessOptions) {
     this.#world = world
     this.#rng = options.rng
     this.name = name
     this.skew = options.skew ?? 0
     this.isVulnerable = options.isVulnerable ?? true
-    const context = contextOf(this, world, options.rng, options.yields)
+    const context = contextOf(this, world, options)
     this.context =
       options.defaults === undefined
         ? context
@@ -160,7 +160,11 @@ export class Process {
   }
 }
 
-const contextOf = (process: Process, world: World, rng: Rng, yields: number): Context.Context<never> => {
+const contextOf = (
+  process: Process,
+  world: World,
+  { monotonic = (elapsed) => elapsed, rng, yields }: ProcessOptions
+): Context.Context<never> => {
   const dispatcher: Scheduler.SchedulerDispatcher = {
     scheduleTask: (task) => process.schedule(task),
     flush: () => {}
@@ -178,8 +182,8 @@ const contextOf = (process: Process, world: World, rng: Rng, yields: number): Co
     currentTimeMillis: Effect.sync(() => world.now + process.skew),
     currentTimeNanosUnsafe: () => BigInt(world.now + process.skew) * 1_000_000n,
     currentTimeNanos: Effect.sync(() => BigInt(world.now + process.skew) * 1_000_000n),
-    monotonicTimeNanosUnsafe: () => BigInt(Math.round(world.elapsed * 1_000_000)),
-    monotonicTimeNanos: Effect.sync(() => BigInt(Math.round(world.elapsed * 1_000_000))),
+    monotonicTimeNanosUnsafe: () => BigInt(Math.round(monotonic(world.elapsed) * 1_000_000)),
+    monotonicTimeNanos: Effect.sync(() => BigInt(Math.round(monotonic(world.elapsed) * 1_000_000))),
     sleep: (duration) => {
       const milliseconds = Duration.toMillis(duration)
       if (milliseconds <= 0) return Effect.yieldNow

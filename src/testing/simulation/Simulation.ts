@@ -45,6 +45,8 @@ export interface Options {
   readonly sabotage?: {
     readonly store?: (driver: JobStoreDriver) => JobStoreDriver
     readonly handler?: (run: HandlerService["run"]) => HandlerService["run"]
+    /** What the monotonic clocks of workers say, in ms, when so many have gone by. */
+    readonly monotonic?: (elapsed: number) => number
   }
 }
 
@@ -107,7 +109,8 @@ export class Simulation {
       servers,
       setup: options.setup,
       defaults: options.defaults,
-      aroundHandler: options.sabotage?.handler ?? ((run) => run)
+      aroundHandler: options.sabotage?.handler ?? ((run) => run),
+      monotonic: options.sabotage?.monotonic ?? ((elapsed) => elapsed)
     })
     this.#clients = options.clients.map(({ isVulnerable, program }, i) =>
       this.#client(servers, i, isVulnerable, program)
