@@ -62,7 +62,9 @@ export const until = <E, R>(question: Effect.Effect<boolean, E, R>) =>
 /** Quick to notice everything. */
 export const quick: Worker.Options = {
   concurrency: 4,
-  lease: "1 second",
+  // Renewed often, and long: a busy machine must not lose it
+  lease: "20 seconds",
+  renewEvery: "200 millis",
   heartbeatEvery: "50 millis",
   sweepEvery: "100 millis",
   shutdownGrace: "200 millis"

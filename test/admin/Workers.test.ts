@@ -148,7 +148,7 @@ onStores("workers", (it) => {
     Effect.gen(function* () {
       const stage = yield* Stage
       const admin = yield* Admin
-      const options: Worker.Options = { concurrency: { scaled: 2 }, lease: "2 seconds" }
+      const options: Worker.Options = { concurrency: { scaled: 2 } }
       const slotsAre = (id: string, slots: number) => until(Effect.map(record(id), (worker) => worker?.slots === slots))
       const ids = yield* Effect.scoped(
         Effect.gen(function* () {
