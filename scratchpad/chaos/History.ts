@@ -108,11 +108,10 @@ export const read = Effect.fnUntraced(function* (sql: SqlClient, clock: number) 
   return rows
 })
 
-/** When jobs were claimed for the first time after an instant, and when they were made: in ms of our clock. */
+/** When jobs that ran once were due, and when they were claimed: in ms of our clock. */
 export const firstClaims = Effect.fnUntraced(function* (sql: SqlClient, clock: number) {
-  const rows = yield* sql<{ made: number; claimed: number }>`
-    select (date_part('epoch', min(at) filter (where before is null)) * 1000)::float8 as made,
-      (date_part('epoch', min(at) filter (where after = 'processing')) * 1000)::float8 as claimed
-    from public.transitions group by job having bool_or(after = 'processing') and bool_or(before is null)`
-  return rows.map(({ claimed, made }) => ({ made: made + clock, claimed: claimed + clock }))
+  const rows = yield* sql<{ due: number; claimed: number }>`
+    select (date_part('epoch', j.run_at) * 1000)::float8 as due, (date_part('epoch', a.claimed_at) * 1000)::float8 as claimed
+    from polyqueue.polyqueue_jobs j join polyqueue.polyqueue_attempts a on a.job_id = j.id where j.attempt = 1`
+  return rows.map(({ claimed, due }) => ({ due: due + clock, claimed: claimed + clock }))
 })

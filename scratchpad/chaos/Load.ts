@@ -36,10 +36,11 @@ const ringing = (stage: Stage, broker: BrokerDriver): BrokerDriver => ({
 
 const spying = (broker: BrokerDriver, spy: Set<string>): BrokerDriver => ({
   ...broker,
-  publish: (hints) => {
-    for (const { jobId } of hints) spy.add(jobId)
-    return broker.publish(hints)
-  }
+  publish: (hints) =>
+    Effect.suspend(() => {
+      for (const { jobId } of hints) spy.add(jobId)
+      return broker.publish(hints)
+    })
 })
 
 /** What a client needs to be provided with. */

@@ -78,24 +78,24 @@ export const around = (broker: BrokerDriver, troubles: Troubles, random: () => n
     }
   })
 
+  const publish = (hints: ReadonlyArray<Hint>): Effect.Effect<ReadonlyArray<ItemOutcome>, BrokerError> => {
+    const send = (all: ReadonlyArray<Hint>) =>
+      all.length === 0 ? Effect.succeed<ReadonlyArray<ItemOutcome>>([]) : broker.publish(all)
+    // Told that all is well: nobody hears of a hint that was lost, or is late
+    const answered = hints.map(() => ok)
+    const all = arriving(hints)
+    const sent: Effect.Effect<void, BrokerError> =
+      troubles.delay === undefined
+        ? Effect.asVoid(send(all))
+        : Effect.asVoid(Effect.forkDetach(Effect.ignore(Effect.delay(send(all), Math.ceil(random() * troubles.delay)))))
+    return happens(troubles.publishUnsure)
+      ? Effect.andThen(sent, Effect.fail(failed("publish")))
+      : Effect.as(sent, answered)
+  }
+
   return {
     ...broker,
-    publish: (hints) => {
-      const send = (all: ReadonlyArray<Hint>) =>
-        all.length === 0 ? Effect.succeed<ReadonlyArray<ItemOutcome>>([]) : broker.publish(all)
-      // Told that all is well: nobody hears of a hint that was lost, or is late
-      const answered = hints.map(() => ok)
-      const all = arriving(hints)
-      const sent: Effect.Effect<void, BrokerError> =
-        troubles.delay === undefined
-          ? Effect.asVoid(send(all))
-          : Effect.asVoid(
-              Effect.forkDetach(Effect.ignore(Effect.delay(send(all), Math.ceil(random() * troubles.delay))))
-            )
-      return happens(troubles.publishUnsure)
-        ? Effect.andThen(sent, Effect.fail(failed("publish")))
-        : Effect.as(sent, answered)
-    },
+    publish: (hints) => Effect.suspend(() => publish(hints)),
     consumer: (options) => Effect.map(broker.consumer(options), consumerOf)
   }
 }

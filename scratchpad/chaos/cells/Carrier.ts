@@ -14,8 +14,8 @@ import { delayed } from "./Time.ts"
 const waitedSince = Effect.fnUntraced(function* (stage: Stage, instants: ReadonlyArray<number>, limit: number) {
   const rows = yield* HistoryOf.firstClaims(stage.sql, stage.clock)
   for (const instant of instants)
-    for (const { claimed, made } of rows)
-      if (made < instant && claimed > instant) stage.recoveries.push(claimed - instant)
+    for (const { claimed, due } of rows)
+      if (due < instant && claimed > instant) stage.recoveries.push(claimed - instant)
   const p99 = percentile(stage.recoveries, 0.99)
   if (p99 !== null && p99 > limit)
     stage.violations.push(`jobs waited ${p99} ms (p99) after the loss, more than ${limit}`)
@@ -71,13 +71,12 @@ export const cells: ReadonlyArray<Cell> = [
       const kill = Effect.forever(
         Effect.gen(function* () {
           yield* Effect.sleep(1_200)
-          yield* stage.broker.stop ?? Effect.void
           kills.push(now())
-          yield* stage.broker.start ?? Effect.void
+          const restart = Effect.andThen(stage.broker.stop ?? Effect.void, stage.broker.start ?? Effect.void)
+          yield* Effect.uninterruptible(restart)
         })
       )
       yield* Effect.raceFirst(Load.load(stage, client, { over: 6_500, from: 100, to: 300 }), kill)
-      yield* stage.broker.start ?? Effect.void
       yield* stage.drained()
       yield* waitedSince(stage, kills, lookLimit + 2_000)
     })
