@@ -80,29 +80,32 @@ const commands: ReadonlyArray<ReadonlyArray<string>> = [
 ]
 
 describePostgres("stored control characters", () => {
-  it.live("never reach the terminal, whatever command, format and terminal", () =>
-    Effect.gen(function* () {
-      const url = yield* freshDatabase
-      yield* fill.pipe(Effect.provide(layerUrl(url)))
-      const env = { POLYQUEUE_DB_URL: url }
-      let seen = 0
-      for (const command of commands) {
-        for (const format of ["table", "json", "jsonl"]) {
-          for (const columns of [undefined, 120]) {
-            const args = command[0] === "worker" ? command : [...command, "-o", format]
-            const answer = yield* run(args, { env, ...(columns === undefined ? {} : { columns }) })
-            const said = withoutColors(answer.stdout + answer.stderr)
-            assert.notStrictEqual(said, "", JSON.stringify(args))
-            assert.notMatch(said, forbidden, JSON.stringify(args))
-            if (said.includes("\\u001b[2J")) seen++
-            if (format === "json" && answer.stdout !== "") {
-              JSON.parse(answer.stdout)
-              assert.strictEqual(answer.stdout, withoutColors(answer.stdout), "no colours in JSON")
+  it.live(
+    "never reach the terminal, whatever command, format and terminal",
+    () =>
+      Effect.gen(function* () {
+        const url = yield* freshDatabase
+        yield* fill.pipe(Effect.provide(layerUrl(url)))
+        const env = { POLYQUEUE_DB_URL: url }
+        let seen = 0
+        for (const command of commands) {
+          for (const format of ["table", "json", "jsonl"]) {
+            for (const columns of [undefined, 120]) {
+              const args = command[0] === "worker" ? command : [...command, "-o", format]
+              const answer = yield* run(args, { env, ...(columns === undefined ? {} : { columns }) })
+              const said = withoutColors(answer.stdout + answer.stderr)
+              assert.notStrictEqual(said, "", JSON.stringify(args))
+              assert.notMatch(said, forbidden, JSON.stringify(args))
+              if (said.includes("\\u001b[2J")) seen++
+              if (format === "json" && answer.stdout !== "") {
+                JSON.parse(answer.stdout)
+                assert.strictEqual(answer.stdout, withoutColors(answer.stdout), "no colours in JSON")
+              }
             }
           }
         }
-      }
-      assert.isAbove(seen, 60, "it was there to be shown")
-    }).pipe(Effect.scoped)
+        assert.isAbove(seen, 60, "it was there to be shown")
+      }).pipe(Effect.scoped),
+    120_000
   )
 })
