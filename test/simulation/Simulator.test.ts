@@ -42,6 +42,44 @@ describe("every crash", () => {
     })
   )
 
+  /** Charges an account unless it is marked as charged for this job; the pause is a moment in which a worker can die. */
+  const marked = (pauseBetween: boolean) => () => {
+    const database = { charged: 0, done: new Set<string>() }
+    const handle = Effect.gen(function* () {
+      const { id } = yield* CurrentJob
+      if (database.done.has(id)) return
+      const charge = Effect.sync(() => void (database.charged += 10))
+      const mark = Effect.sync(() => void database.done.add(id))
+      yield* pauseBetween
+        ? Effect.andThen(charge, Effect.delay(mark, "10 millis"))
+        : // One transaction: nothing comes between the two
+          Effect.sync(() => {
+            Effect.runSync(charge)
+            Effect.runSync(mark)
+          })
+      yield* Effect.sleep("10 millis")
+    })
+    return {
+      jobs: [Charge] as const,
+      handlers: Charge.toLayer(() => handle),
+      program: Charge.enqueue({ order: "o-1" }),
+      check: () => (database.charged === 10 ? [] : [`charged ${database.charged} instead of 10`])
+    }
+  }
+
+  it.effect("an effect and its mark in one transaction: the right thing, wherever its worker dies", () =>
+    Effect.gen(function* () {
+      assert.isAbove(yield* Simulator.everyCrash(marked(false)), 50)
+    })
+  )
+
+  it.effect("an effect and its mark one after the other: the crash between them is found", () =>
+    Effect.gen(function* () {
+      const failure = yield* Effect.flip(Simulator.everyCrash(marked(true)))
+      assert.include(failure.message, "charged 20 instead of 10")
+    })
+  )
+
   it.effect("a scenario that is wrong without any crash is told apart", () =>
     Effect.gen(function* () {
       const failure = yield* Effect.flip(Simulator.everyCrash(scenario(() => {})))
