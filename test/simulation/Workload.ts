@@ -200,7 +200,7 @@ const isTransient = (error: unknown): boolean =>
 /** What is wrong with a job that has ended. */
 const problems = (
   row: JobRecord,
-  { earlier, wasFailed, wasRequeued }: JobHistory,
+  { earlierRows, wasFailed, wasRequeued }: JobHistory,
   exit: Exit.Exit<unknown, unknown> | undefined
 ): ReadonlyArray<string> => {
   const { kind } = (row.payload as { readonly behaviour: Behaviour }).behaviour
@@ -208,7 +208,7 @@ const problems = (
   const say = (what: string) => found.push(`${row.type} that ${kind}: ${what}`)
   const code = row.error?.code
   // Its first attempt, and whoever waited for it, were of an earlier life of it
-  const isFirstLife = !wasRequeued && earlier === 0
+  const isFirstLife = !wasRequeued && earlierRows === 0
   const usedUp = isFirstLife ? row.failures === row.maxAttempts : row.failures >= row.maxAttempts
   if (exit !== undefined && isFirstLife) {
     const isSuccess = Exit.isSuccess(exit)

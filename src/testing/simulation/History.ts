@@ -54,7 +54,8 @@ export interface JobHistory {
   wasFailed: boolean
   cancelRequested: boolean
   fence: number
-  /** Attempts of an earlier row of this id, which was deleted. */
+  /** Rows of this id before this one, which were deleted, and the attempts of those. */
+  readonly earlierRows: number
   readonly earlier: number
   /** Its row was deleted. */
   isGone: boolean
@@ -100,6 +101,7 @@ export class History {
       wasFailed: false,
       cancelRequested: false,
       fence: before?.fence ?? 0,
+      earlierRows: before === undefined ? 0 : before.earlierRows + 1,
       earlier: before?.attempts.length ?? 0,
       isGone: false
     })
@@ -207,9 +209,16 @@ export class History {
     this.#end(job, owner, outcome, "worker", status, retryAt)
   }
 
-  /** A settlement was refused as stale. */
-  refused(lease: Lease): void {
+  /** A settlement was refused as stale. `outcome`: what it says. */
+  refused(lease: Lease, outcome: AttemptOutcome): void {
     this.staleRefused++
+    const ended = this.jobs.get(lease.id)?.attempts.find(({ attempt }) => attempt === lease.attempt)
+    if (ended?.claim === lease.claim && ended.by === "worker" && ended.outcome === outcome) {
+      this.violate(
+        "a settle is recognised",
+        `attempt ${lease.attempt} of ${lease.id} has settled as ${outcome}, and was told that it lost its lease`
+      )
+    }
     const owner = this.jobs.get(lease.id)?.owner
     if (owner !== undefined && owner.claim === lease.claim && owner.attempt === lease.attempt) {
       this.violate(
@@ -345,13 +354,15 @@ export class History {
     const now = this.#world.now
     run.ranUntil = now
     run.exit = exit
-    const wasPaused = process.injuries.some(
-      ({ from, kind, until }) => kind === "paused" && until >= run.leaseUntil && from <= now
-    )
-    if (!wasAsked && !wasPaused && now > run.leaseUntil + tolerance) {
+    // One that was paused notices when it goes on
+    let deadline = run.leaseUntil
+    for (const { from, kind, until } of process.injuries) {
+      if (kind === "paused" && from <= deadline) deadline = Math.max(deadline, until)
+    }
+    if (!wasAsked && now > deadline + tolerance) {
       this.violate(
         "nobody runs past a lease",
-        `attempt ${attempt} of ${this.#name(id)} ran for ${now - run.leaseUntil} ms after its lease`
+        `attempt ${attempt} of ${this.#name(id)} ran for ${now - deadline} ms after its lease`
       )
     }
     this.#world.tell(process.name, `ends ${this.#name(id)} attempt ${attempt}: ${exit}`)

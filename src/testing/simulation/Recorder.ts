@@ -71,7 +71,7 @@ export const make = (driver: JobStoreDriver, history: History, world: World, pro
           const settlement = settlements[i]!
           if (outcome._tag === "Settled") {
             history.settled(settlement, outcomeOf(settlement), outcome.status, world.now + delayOf(settlement))
-          } else if (outcome._tag === "LeaseLost") history.refused(settlement)
+          } else if (outcome._tag === "LeaseLost") history.refused(settlement, outcomeOf(settlement))
           else if (outcome._tag === "AlreadyMine") history.repeated(settlement)
         })
       }),

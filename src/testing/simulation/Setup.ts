@@ -43,7 +43,7 @@ export interface Setup {
 }
 
 /** Operations of which one may be broken for good in a worker that stays in the fleet. */
-const breakable = ["renew", "store", "mid-batch", "broker.receive", "broker.ack", "takeHints", "registry"]
+const breakable = ["renew", "renew", "store", "mid-batch", "broker.receive", "broker.ack", "takeHints", "registry"]
 
 const worker = (rng: Rng, queues: ReadonlyArray<string>): Options => {
   const lease = rng.pick([1_000, 2_000, 3_000, 5_000])
@@ -103,7 +103,7 @@ const faults = (rng: Rng): Faults => {
 /** Draws the circumstances of a run of jobs in these queues. */
 export const draw = (rng: Rng, mode: Mode, queues: ReadonlyArray<string>): Setup => {
   const count = rng.pick([1, 2, 2, 3, 3, 4])
-  const breaks = rng.chance(mode === "liveness" ? 0.4 : 0.2)
+  const breaks = rng.chance(mode === "liveness" ? 0.4 : 0.3)
   const isMixed = rng.chance(0.2)
   return {
     faults: faults(rng),

@@ -144,6 +144,8 @@ export class Simulation {
         }
       }
       if (overAt === Infinity && this.#isOver()) overAt = this.world.elapsed + tail
+      // What arrived late may have begun something anew
+      if (overAt < Infinity && !this.#isOver()) overAt = Infinity
       if (this.world.elapsed >= Math.min(limit, overAt)) break
       yield
       if (!this.world.advance()) break
