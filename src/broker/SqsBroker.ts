@@ -47,8 +47,15 @@ export interface Options {
   /** How long one request may take, besides the time it waits for messages. Default 5 seconds. */
   readonly requestTimeout?: Duration.Input | undefined
   /**
+   * How long one request waits for messages while there are none: 1 to 20 seconds. An idle worker makes one such request
+   * after the other on each SQS queue, and each is billed; a message is answered at once, however long it is. Longer is
+   * cheaper, and closing may take as long. Default 5 seconds.
+   */
+  readonly longPoll?: Duration.Input | undefined
+  /**
    * How long closing the layer waits for receives that are under way, so that no message is left hidden for a visibility
-   * timeout. Default 3 seconds; a receive waits at most 20.
+   * timeout. Default: a second longer than `longPoll`. With less they may be cut off; the jobs of hints that are hidden then
+   * are found in the store.
    */
   readonly closeTimeout?: Duration.Input | undefined
 }
@@ -61,6 +68,7 @@ export interface ConfigOptions {
   readonly region?: Config.Config<string | undefined>
   readonly client?: SQSClientConfig
   readonly requestTimeout?: Config.Config<Duration.Input | undefined>
+  readonly longPoll?: Config.Config<Duration.Input | undefined>
   readonly closeTimeout?: Config.Config<Duration.Input | undefined>
 }
 
@@ -99,6 +107,7 @@ export const layerConfig = (options: ConfigOptions): Layer.Layer<Broker, Config.
         endpoint: options.endpoint ?? nothing,
         region: options.region ?? nothing,
         requestTimeout: options.requestTimeout ?? nothing,
+        longPoll: options.longPoll ?? nothing,
         closeTimeout: options.closeTimeout ?? nothing
       })
       const client = {
@@ -119,10 +128,14 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<BrokerDriver, BrokerError, Scope.Scope> {
   const urls = yield* checkedUrls(options)
   const timeout = Duration.toMillis(options.requestTimeout ?? "5 seconds")
+  const longPoll = Duration.toSeconds(options.longPoll ?? "5 seconds")
+  if (!(longPoll >= 1 && longPoll <= SqsClient.LONGEST_POLL)) {
+    return yield* misconfigured(`\`longPoll\` is ${longPoll} s: SQS waits 1 to ${SqsClient.LONGEST_POLL} seconds`)
+  }
   const client = yield* SqsClient.make(yield* load, options.client ?? {}, timeout)
   const background = yield* FiberSet.make<void>()
   const fork = yield* FiberSet.runtime(background)()
-  const closeTimeout = options.closeTimeout ?? "3 seconds"
+  const closeTimeout = options.closeTimeout ?? Duration.seconds(longPoll + 1)
   yield* Effect.addFinalizer(() =>
     // Forked, because in a finalizer nothing can be interrupted, and so nothing could time out
     FiberSet.awaitEmpty(background).pipe(
@@ -182,7 +195,8 @@ export const make = Effect.fnUntraced(function* (
         })
       }
       const found = yield* Effect.forEach(queues, (queue) => requireUrl("consumer", queue))
-      return yield* SqsConsumer.make({ client, queues: new Set(queues), urls: [...new Set(found)], lease, fork })
+      const urls = [...new Set(found)]
+      return yield* SqsConsumer.make({ client, queues: new Set(queues), urls, lease, longPoll, fork })
     }),
     depth: Effect.fnUntraced(function* (queue) {
       const url = yield* requireUrl("depth", queue)
@@ -218,20 +232,23 @@ const urlsOf = (options: Options): ReadonlyArray<string> => [
   ...new Set([...(options.queueUrl === undefined ? [] : [options.queueUrl]), ...Object.values(options.queueUrls ?? {})])
 ]
 
+const misconfigured = (message: string): Effect.Effect<never, BrokerError> =>
+  Effect.fail(new BrokerError({ reason: "Misconfigured", operation: "layer", message }))
+
 const checkedUrls = (options: Options): Effect.Effect<ReadonlyArray<string>, BrokerError> => {
   const urls = urlsOf(options)
-  const refuse = (message: string) =>
-    Effect.fail(new BrokerError({ reason: "Misconfigured", operation: "layer", message }))
-  if (urls.length === 0) return refuse("the SQS broker needs `queueUrl`, `queueUrls`, or both")
+  if (urls.length === 0) return misconfigured("the SQS broker needs `queueUrl`, `queueUrls`, or both")
   for (const url of urls) {
     const parsed = URL.parse(url)
     if (parsed === null || !/^https?:$/.test(parsed.protocol) || SqsClient.nameOf(url) === "") {
-      return refuse(
+      return misconfigured(
         "`queueUrl` or one of `queueUrls` is not the URL of an SQS queue (https://sqs.<region>.…/<account>/<name>)"
       )
     }
     if (parsed.username !== "" || parsed.password !== "") {
-      return refuse("a queue URL contains credentials: they belong into the SDK's configuration, and URLs into logs")
+      return misconfigured(
+        "a queue URL contains credentials: they belong into the SDK's configuration, and URLs into logs"
+      )
     }
   }
   return Effect.succeed(urls)

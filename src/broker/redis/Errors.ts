@@ -92,7 +92,7 @@ const errorOf = (operation: string, text: string, kind: Kind | undefined): Broke
   new BrokerError({
     reason: kind?.reason ?? "Unexpected",
     operation,
-    message: `redis: ${text}${kind === undefined ? "" : `: ${kind.advice}`}`,
+    message: `redis: ${kind === undefined ? text : `${text.replace(/\.$/, "")}: ${kind.advice}`}`,
     cause: new Error(text)
   })
 

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { BrokerError } from "../../JobError.ts"
+import { oneLine } from "../../store/ErrorText.ts"
 import type { ItemOutcome } from "../BrokerDriver.ts"
 import * as SqsErrors from "./SqsErrors.ts"
 
@@ -92,11 +93,12 @@ export const make = Effect.fnUntraced(function* (
   config: SQSClientConfig,
   timeout: number
 ): Effect.fn.Return<SqsClient, BrokerError, Scope.Scope> {
+  const logger = onceLogger(Effect.runForkWith(yield* Effect.context<never>()))
   const open = (overrides: SQSClientConfig) =>
     Effect.acquireRelease(
       Effect.try({
         // Retries are ours: they know what is worth one and end with the call's deadline
-        try: () => new sdk.SQSClient({ maxAttempts: 1, ...overrides, ...config }),
+        try: () => new sdk.SQSClient({ maxAttempts: 1, logger, ...overrides, ...config }),
         catch: (thrown) => SqsErrors.fromThrown("connect", "", thrown)
       }),
       (client) => Effect.sync(() => client.destroy())
@@ -193,6 +195,23 @@ export const make = Effect.fnUntraced(function* (
       )
   }
 })
+
+/** The SDK repeats its warnings with every request, and on the console: each is said once, in the log. */
+const onceLogger = (log: (effect: Effect.Effect<void>) => unknown): NonNullable<SQSClientConfig["logger"]> => {
+  const said = new Set<string>()
+  return {
+    // These hold requests and answers
+    debug: () => {},
+    info: () => {},
+    error: () => {},
+    warn: (...content) => {
+      const text = content.map(String).join(" ")
+      if (said.has(text)) return
+      said.add(text)
+      log(Effect.logWarning(`the SDK of SQS says: ${oneLine(text)}`))
+    }
+  }
+}
 
 /** Two more tries within a quarter of a second: a connection that was closed while idle, a hiccup. */
 const again = Schedule.exponential("50 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 2 }))

@@ -4,8 +4,8 @@
  * their own; `receive` only waits for what they bring. What comes when nobody waits goes to the next `receive`, or back
  * to SQS when none comes soon or the consumer is closed.
  *
- * Polls adapt: one per SQS queue while it is quiet (empty receives are billed), twice as many each time one comes back
- * full, up to what `max` asks for.
+ * Polls adapt: a single long one per SQS queue while it is quiet (empty receives are billed), shared by all receives that
+ * wait meanwhile; twice as many each time one comes back full, up to what `max` asks for.
  */
 import type { Message } from "@aws-sdk/client-sqs"
 import * as Clock from "effect/Clock"
@@ -18,7 +18,7 @@ import type * as Scope from "effect/Scope"
 import type { BrokerError } from "../../JobError.ts"
 import type { Consumer, Delivery } from "../BrokerDriver.ts"
 import * as HintMessage from "../HintMessage.ts"
-import { BATCH, LONGEST_HOLD, LONGEST_POLL, nameOf, type SqsClient } from "./SqsClient.ts"
+import { BATCH, LONGEST_HOLD, nameOf, type SqsClient } from "./SqsClient.ts"
 import * as SqsReceipts from "./SqsReceipts.ts"
 
 /** What a consumer needs of its broker. */
@@ -30,6 +30,8 @@ export interface Options {
   readonly urls: ReadonlyArray<string>
   /** Milliseconds. */
   readonly lease: number
+  /** How long one poll waits while there is nothing, in seconds. */
+  readonly longPoll: number
   /** Runs what must outlive the consumer: polls that are under way, and what gives their messages back. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }
@@ -74,6 +76,7 @@ const HOLD_MARGIN = 5_000
 /** Makes a consumer; closing the scope gives back what no `receive` has taken. */
 export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Consumer, never, Scope.Scope> {
   const { client, fork, lease, queues } = options
+  const longPoll = Math.floor(options.longPoll)
   const sources = options.urls.map((url): Source => ({ url, polls: 0, room: 0, width: 1, failing: false }))
   const scope = yield* Effect.scope
   const handover = Math.min(HANDOVER, lease / 2)
@@ -215,9 +218,12 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     return Effect.logInfo(`receiving from SQS queue "${nameOf(source.url)}" works again`)
   }
 
-  /** At least one poll under way per queue, more where the last ones came back full. `left` in milliseconds. */
-  const startPolls = (max: number, left: number, round: Round) => {
-    const wait = Math.min(LONGEST_POLL, Math.ceil(left / 1_000))
+  /**
+   * At least one poll under way per queue, more where the last ones came back full. `asked`: how long the receive waits, in
+   * milliseconds. A poll outlives it, so that several that wait for a second share one; who waits less may never ask again.
+   */
+  const startPolls = (max: number, asked: number, round: Round) => {
+    const wait = asked >= 1_000 ? longPoll : Math.ceil(asked / 1_000)
     for (const source of sources) {
       if (round.failed.has(source)) continue
       const width = Math.min(source.width, Math.ceil(max / BATCH))
@@ -238,7 +244,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
       if (left === 0 && !first && (wait > 0 || round.pending === 0)) {
         return error === undefined ? [] : yield* Effect.fail(error)
       }
-      if (first || left > 0) startPolls(max, left, round)
+      if (first || left > 0) startPolls(max, wait, round)
       if (round.pending === 0 && wait <= 0) return []
       // Without a wait of its own it waits for the short polls, which end by themselves
       yield* wait > 0 ? Effect.timeoutOption(Deferred.await(changed), left) : Deferred.await(changed)

@@ -18,7 +18,13 @@ const LEASE = 30_000
 const setup = Effect.fnUntraced(function* (options: Partial<SqsBroker.Options> = {}, attributes = {}) {
   const sqs = yield* standIn()
   const url = yield* Effect.promise(() => sqs.createQueue(attributes))
-  const driver = yield* SqsBroker.make({ queueUrl: url, client: sqs.config, closeTimeout: 0, ...options })
+  const driver = yield* SqsBroker.make({
+    queueUrl: url,
+    client: sqs.config,
+    longPoll: "20 seconds",
+    closeTimeout: 0,
+    ...options
+  })
   const consumer = driver.consumer({ queues: ["mail"], lease: LEASE })
   const until = (holds: () => boolean) => Effect.promise(() => sqs.server.until(holds))
   /** The server's own view of a message that can be received now. */
@@ -204,7 +210,7 @@ describe("polls", () => {
       const url = yield* Effect.promise(() => sqs.createQueue())
       const scope = yield* Scope.make()
       const driver = yield* Scope.provide(
-        SqsBroker.make({ queueUrl: url, client: sqs.config, closeTimeout: "20 seconds" }),
+        SqsBroker.make({ queueUrl: url, client: sqs.config, longPoll: "20 seconds" }),
         scope
       )
       const one = yield* Scope.provide(driver.consumer({ queues: ["mail"], lease: LEASE }), scope)
@@ -225,7 +231,12 @@ describe("polls", () => {
       const before = yield* Effect.promise(() => sqs.server.connections())
       yield* Effect.scoped(
         Effect.gen(function* () {
-          const driver = yield* SqsBroker.make({ queueUrl: url, client: sqs.config, closeTimeout: 100 })
+          const driver = yield* SqsBroker.make({
+            queueUrl: url,
+            client: sqs.config,
+            longPoll: "20 seconds",
+            closeTimeout: 100
+          })
           const one = yield* driver.consumer({ queues: ["mail"], lease: LEASE })
           yield* driver.publish(hintsFor("mail", 1))
           yield* receive(one, 1)
@@ -263,6 +274,51 @@ describe("polls", () => {
       yield* Effect.promise(() => watching)
       assert.isAtLeast(most, 4)
       assert.isAtMost(most, 10)
+    })
+  )
+
+  it.live("receives that wait for a second each share one long poll, and a hint ends the wait at once", () =>
+    Effect.gen(function* () {
+      const { consumer, driver, server, until } = yield* setup({ longPoll: "19 seconds" })
+      const one = yield* consumer
+      for (let n = 0; n < 3; n++) assert.deepStrictEqual(yield* one.receive({ max: 10, wait: 1_000 }), [])
+      const polls = server.requestsOf("ReceiveMessage")
+      assert.deepStrictEqual(
+        polls.map(({ request }) => request["WaitTimeSeconds"]),
+        [19]
+      )
+      const waiting = yield* Effect.forkChild(one.receive({ max: 10, wait: 60_000 }), { startImmediately: true })
+      const [hint] = hintsFor("mail", 1)
+      yield* driver.publish([hint!])
+      assert.deepStrictEqual(idsOf(yield* Fiber.join(waiting)), [hint!.jobId])
+      assert.lengthOf(server.requestsOf("ReceiveMessage"), 1)
+      // Who does not wait, or not long, starts no poll that somebody would have to wait for
+      yield* one.receive({ max: 10, wait: 0 })
+      yield* one.receive({ max: 10, wait: 100 })
+      yield* until(() => server.polls === 0)
+      assert.deepStrictEqual(
+        server.requestsOf("ReceiveMessage").map(({ request }) => request["WaitTimeSeconds"]),
+        [19, 0, 1]
+      )
+    })
+  )
+
+  it.live("the wait for polls when the broker closes is longer than a poll, if nothing else is said", () =>
+    Effect.gen(function* () {
+      const sqs = yield* standIn()
+      const url = yield* Effect.promise(() => sqs.createQueue())
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const driver = yield* SqsBroker.make({ queueUrl: url, client: sqs.config, longPoll: "1 second" })
+          const one = yield* driver.consumer({ queues: ["mail"], lease: LEASE })
+          yield* Effect.forkScoped(one.receive({ max: 1, wait: 1_000 }))
+          yield* Effect.promise(() => sqs.server.until(() => sqs.server.polls === 1))
+        })
+      )
+      assert.deepStrictEqual(
+        sqs.server.requestsOf("ReceiveMessage").map(({ status }) => status),
+        [200]
+      )
     })
   )
 

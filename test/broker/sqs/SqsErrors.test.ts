@@ -3,8 +3,8 @@
  * second tries; configurations that are refused when the layer is built.
  */
 import { GetQueueAttributesCommand } from "@aws-sdk/client-sqs"
-import { assert, describe, it } from "@effect/vitest"
-import { Config, ConfigProvider, Effect, Fiber, Layer, Schedule } from "effect"
+import { assert, describe, it, vi } from "@effect/vitest"
+import { Config, ConfigProvider, Effect, Fiber, Layer, Logger, Schedule } from "effect"
 import { inspect } from "node:util"
 import { Broker } from "../../../src/Broker.ts"
 import * as SqsBroker from "../../../src/broker/SqsBroker.ts"
@@ -155,7 +155,7 @@ describe("trouble on the way", () => {
 
   it.live("no answer: every request ends at its deadline with OutcomeUnknown, and is not repeated", () =>
     Effect.gen(function* () {
-      const { driver, publish, server } = yield* setup({ requestTimeout: 300 })
+      const { driver, publish, server } = yield* setup({ requestTimeout: 300, longPoll: "1 second" })
       server.fail("*", { _tag: "Hang" }, 1_000)
       assert.strictEqual(yield* publish, "OutcomeUnknown")
       assert.strictEqual(yield* reasonOf(driver.depth("mail")), "OutcomeUnknown")
@@ -281,6 +281,15 @@ describe("configuration", () => {
     })
   )
 
+  it.effect("a long poll that SQS does not have is refused", () =>
+    Effect.gen(function* () {
+      const queueUrl = "https://sqs.eu-west-1.amazonaws.com/1/q"
+      for (const longPoll of [0, 500, "21 seconds"] as const) {
+        assert.include(yield* refused({ queueUrl, longPoll }), "`longPoll`")
+      }
+    })
+  )
+
   it.effect("a queue without a URL fails with QueueNotFound, in its place", () =>
     Effect.gen(function* () {
       const queueUrls = { mail: "https://sqs.eu-west-1.amazonaws.com/1/q" }
@@ -309,6 +318,36 @@ describe("configuration", () => {
         Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({})))
       )
       assert.strictEqual(error._tag, "ConfigError")
+    })
+  )
+
+  it.live("what the SDK warns of with every request is said once, in the log and not on the console", () =>
+    Effect.gen(function* () {
+      const sqs = yield* standIn()
+      const url = yield* Effect.promise(() => sqs.createQueue())
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => void lines.push(String(message)))
+      const onConsole = vi.spyOn(console, "warn").mockImplementation(() => {})
+      const before = process.env["AWS_ENDPOINT_URL_SQS"]
+      yield* Effect.gen(function* () {
+        // The environment names another endpoint than the URL: the SDK goes to the URL's
+        process.env["AWS_ENDPOINT_URL_SQS"] = "http://127.0.0.1:1"
+        const { endpoint: _, ...client } = sqs.config
+        const driver = yield* SqsBroker.make({ queueUrl: url, client, closeTimeout: 0 })
+        for (let n = 0; n < 3; n++) assert.deepStrictEqual(yield* driver.publish(hintsFor("mail", 1)), allOk(1))
+      }).pipe(
+        Effect.provide(Logger.layer([logger])),
+        Effect.ensuring(
+          Effect.sync(() => {
+            if (before === undefined) delete process.env["AWS_ENDPOINT_URL_SQS"]
+            else process.env["AWS_ENDPOINT_URL_SQS"] = before
+          })
+        )
+      )
+      assert.lengthOf(onConsole.mock.calls, 0)
+      onConsole.mockRestore()
+      assert.lengthOf(lines, 1)
+      assert.include(lines[0]!, "differs from SQSClient resolved endpoint")
     })
   )
 
