@@ -10,6 +10,8 @@ export interface Cell {
   readonly what: string
   /** Where it is run by default. */
   readonly brokers: ReadonlyArray<BrokerName>
+  /** What 99 of 100 recoveries may take, in ms. */
+  readonly recoversWithin?: number
   /** Plays the fault. What it promises beyond the checker's rules goes to `stage.violations`. */
   readonly run: (stage: Stage) => Effect.Effect<void, unknown, Scope.Scope>
 }

@@ -95,6 +95,9 @@ export const run = (
       for (const { kind } of ledger.faults) faults[kind] = (faults[kind] ?? 0) + 1
       const recoveries = stage.recoveries.length > 0 ? stage.recoveries : verdict.recoveries
       const reaped = percentile(verdict.reaps, 0.99)
+      const recovery = percentile(recoveries, 0.99)
+      if (recovery !== null && recovery > (cell.recoversWithin ?? Infinity))
+        violations.push(`recovery took ${recovery} ms (p99), more than ${cell.recoversWithin}`)
       const clients = Array.from(ledger.client.values())
       const result: Result = {
         cell: cell.name,
@@ -113,7 +116,7 @@ export const run = (
         abandoned: verdict.abandoned,
         poison: verdict.poison,
         recovery_ms_p50: percentile(recoveries, 0.5),
-        recovery_ms_p99: percentile(recoveries, 0.99),
+        recovery_ms_p99: recovery,
         republished: total(({ republished }) => republished),
         broker_msgs: total(({ received }) => received),
         db_errors_seen: total(({ dbErrors }) => dbErrors),

@@ -44,6 +44,7 @@ export const cells: ReadonlyArray<Cell> = [
     name: "W1",
     what: "a worker dies in the middle of jobs (SIGKILL every second)",
     brokers: everywhere,
+    recoversWithin: common.lease + common.sweep + 2_000,
     run: Effect.fnUntraced(function* (stage) {
       const client = yield* Load.client(stage)
       const workers = yield* stage.fleet(4)

@@ -118,6 +118,8 @@ export const cells: ReadonlyArray<Cell> = [
     name: "P4",
     what: "PostgreSQL is away for a while, longer than a lease",
     brokers: bothKinds,
+    // From the moment the server accepts connections to the first claim
+    recoversWithin: 5_000,
     run: Effect.fnUntraced(function* (stage) {
       const away = stage.size >= 2_000 ? 30_000 : 6_000
       const client = yield* Load.client(stage)
@@ -143,14 +145,14 @@ export const cells: ReadonlyArray<Cell> = [
       const share = (after.cpu - before.cpu) / 4 / away
       stage.extra["cpu_share_per_worker"] = Math.round(share * 1_000) / 1_000
       if (share > 0.5) stage.violations.push(`workers span: ${Math.round(share * 100)} % of a core each`)
-      if (Math.max(...stage.recoveries) > 5_000)
-        stage.violations.push(`the first claim came ${Math.round(Math.max(...stage.recoveries))} ms after PostgreSQL`)
     })
   },
   {
     name: "P2",
     what: "PostgreSQL crashes (stop -m immediate) and comes back, again and again",
     brokers: everywhere,
+    // From the moment the server accepts connections to the first claim
+    recoversWithin: 5_000,
     run: Effect.fnUntraced(function* (stage) {
       const times = stage.size >= 2_000 ? 20 : 4
       const client = yield* Load.client(stage)
@@ -168,8 +170,6 @@ export const cells: ReadonlyArray<Cell> = [
       yield* Fiber.join(loading)
       yield* stage.drained()
       yield* firstClaimAfter(stage, back)
-      const slowest = Math.max(...stage.recoveries)
-      if (slowest > 5_000) stage.violations.push(`the first claim came ${Math.round(slowest)} ms after PostgreSQL`)
     })
   },
   {
