@@ -111,9 +111,10 @@ export class Fleet {
       Layer.provide(Polyqueue.layer.pipe(Layer.provideMerge(Ports.layer(servers, this.#chaos, process))))
     ) as Layer.Layer<never, unknown>
     world.tell(process.name, "starts")
-    const stop = process.run(Effect.scoped(Effect.andThen(Layer.build(layer), Effect.never)), (exit) =>
+    const stop = process.run(Effect.scoped(Effect.andThen(Layer.build(layer), Effect.never)), (exit) => {
       world.tell(process.name, Exit.hasInterrupts(exit) ? "has stopped" : "could not start")
-    )
+      this.#history.stopped(process)
+    })
     process.onGone = () => {
       world.after(world.rng.int(1, setup.restartWithin), () => this.#start(place))
     }

@@ -24,9 +24,12 @@ export interface Attempt {
   readonly suspect: boolean
   /** Its process got the answer to its claim. */
   isHeard: boolean
+  /** When its process heard that it has lost it, or that it is to be cancelled. */
+  toldToStopAt: number | undefined
   /** Steps its process had taken when it was claimed, and when it ended. */
   readonly claimedAtStep: number
   endedAtStep: number | undefined
+  readonly lease: number
   leaseUntil: number
   endedAt: number | undefined
   outcome: AttemptOutcome | undefined
@@ -158,8 +161,10 @@ export class History {
       claimedAt: now,
       suspect: job.crashes > 0,
       isHeard: false,
+      toldToStopAt: undefined,
       claimedAtStep: process.steps,
       endedAtStep: undefined,
+      lease: request.lease,
       leaseUntil: now + request.lease,
       endedAt: undefined,
       outcome: undefined,
@@ -180,6 +185,23 @@ export class History {
   heard({ attempt, claim, id }: Lease): void {
     const one = this.jobs.get(id)?.attempts.find((other) => other.attempt === attempt && other.claim === claim)
     if (one !== undefined) one.isHeard = true
+  }
+
+  /** A renewal answered that the attempt is lost, or to be cancelled, and the answer has arrived. */
+  toldToStop({ attempt, claim, id }: Lease): void {
+    const one = this.jobs.get(id)?.attempts.find((other) => other.attempt === attempt && other.claim === claim)
+    if (one !== undefined) one.toldToStopAt ??= this.#world.now
+  }
+
+  /** A worker has stopped as it was asked to: what it holds nobody will settle. */
+  stopped(process: Process): void {
+    const now = this.#world.now
+    const excuses = ["settle", "renew", "claim", "abandon", "slow", "paused"]
+    if (process.injuries.some(({ kind, until }) => excuses.includes(kind) && until + aftermath >= now)) return
+    for (const { job, owner } of this.jobs.values()) {
+      if (owner?.process !== process) continue
+      this.violate("who stops gives back", `${process.name} stopped, and has attempt ${owner.attempt} of ${name(job)}`)
+    }
   }
 
   /** A settlement was written. `outcome` and `status`: what the attempt and the job became; `retryAt`: not before. */
@@ -354,15 +376,18 @@ export class History {
     const now = this.#world.now
     run.ranUntil = now
     run.exit = exit
-    // One that was paused notices when it goes on
-    let deadline = run.leaseUntil
-    for (const { from, kind, until } of process.injuries) {
-      if (kind === "paused" && from <= deadline) deadline = Math.max(deadline, until)
-    }
-    if (!wasAsked && now > deadline + tolerance) {
+    const leaseEnd = noticed(run, run.leaseUntil)
+    if (!wasAsked && now > leaseEnd + tolerance) {
       this.violate(
         "nobody runs past a lease",
-        `attempt ${attempt} of ${this.#name(id)} ran for ${now - deadline} ms after its lease`
+        `attempt ${attempt} of ${this.#name(id)} ran for ${now - leaseEnd} ms after its lease`
+      )
+    }
+    const told = noticed(run, run.toldToStopAt ?? Infinity)
+    if (!wasAsked && now > told + tolerance) {
+      this.violate(
+        "who is told to stop stops",
+        `attempt ${attempt} of ${this.#name(id)} ran for ${now - told} ms after its worker had heard`
       )
     }
     this.#world.tell(process.name, `ends ${this.#name(id)} attempt ${attempt}: ${exit}`)
@@ -407,6 +432,20 @@ export class History {
 
 /** Steps between the end of a lease and the worker's own clock noticing it. */
 const tolerance = 5
+/** Longest time after a fault in which its loop may still be pausing. */
+const aftermath = 5_000
+
+/**
+ * Until when the process of an attempt notices what happens at an instant. One that is paused does when it goes on; a timer
+ * that was about to be set when it was paused begins only then, and no timer of leases is longer than a lease.
+ */
+const noticed = ({ lease, process }: Attempt, at: number): number => {
+  let noticed = at
+  for (const { from, kind, until } of process.injuries) {
+    if (kind === "paused" && from <= noticed) noticed = Math.max(noticed, until + lease)
+  }
+  return noticed
+}
 
 export const isEnd = (status: Status): boolean => status !== "queued" && status !== "processing"
 

@@ -31,6 +31,8 @@ export interface Servers {
   readonly metrics: Metrics["Service"]
   /** A process got the answer to a claim. */
   readonly heard: (lease: Lease) => void
+  /** A process heard that it has lost an attempt, or that it is to be cancelled. */
+  readonly toldToStop: (lease: Lease) => void
   /** Who beats under which id. */
   readonly workers: Map<string, Process>
 }
@@ -116,7 +118,11 @@ const storeOf = (servers: Servers, chaos: Chaos, process: Process): JobStoreDriv
         "after-handler/before-settle",
         () => "after-settle/before-ack"
       ),
-    renew: (leases, lease) => call("renew", driver.renew(leases, lease), "before-renewal", () => "after-renewal-send"),
+    renew: (leases, lease) =>
+      Effect.tap(
+        call("renew", driver.renew(leases, lease), "before-renewal", () => "after-renewal-send"),
+        ({ cancelled, lost }) => Effect.sync(() => [...lost, ...cancelled].forEach(servers.toldToStop))
+      ),
     progress: (reports) => call("progress", driver.progress(reports)),
     abandon: (worker, claims) => call("abandon", driver.abandon(worker, claims), undefined, () => "after-abandon"),
     get: (ids) => call("get", driver.get(ids)),

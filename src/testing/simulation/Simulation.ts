@@ -94,6 +94,7 @@ export class Simulation {
       broker: this.broker,
       registry: this.ask(MemoryWorkerRegistry.make),
       heard: (lease) => this.history.heard(lease),
+      toldToStop: (lease) => this.history.toldToStop(lease),
       workers: new Map(),
       metrics: {
         enabled: true,
