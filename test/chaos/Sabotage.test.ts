@@ -73,6 +73,24 @@ describePostgres("the chaos runs", () => {
       })
     )
 
+    it.live("a fleet that ends no abandoned attempt: the job of a dead worker is lost", () =>
+      Effect.gen(function* () {
+        const history = yield* play(
+          Effect.fnUntraced(function* (stage, client) {
+            const told = { lease, sweep: 100, sabotage: "reaper" } as const
+            const worker = yield* stage.spawn(told)
+            yield* Load.enqueue(stage, client, { mode: "ok", ms: 60_000, expected: "succeeded" })
+            yield* until(() => stage.ledger.runs.length > 0)
+            worker.signal("SIGKILL")
+            yield* stage.spawn(told)
+            yield* stage.drained(lease * 3)
+            assert.strictEqual(stage.violations.length, 1)
+          })
+        )
+        assert.strictEqual(check(history).lost, 1)
+      })
+    )
+
     it.live("leases that are not renewed: attempts are abandoned, and nobody was hurt", () =>
       Effect.gen(function* () {
         const history = yield* play(
