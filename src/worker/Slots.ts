@@ -302,7 +302,13 @@ export const make = Effect.fnUntraced(function* (
           background(
             Effect.andThen(
               Effect.yieldNow,
-              Effect.sync(() => start(pool))
+              Effect.sync(() => {
+                start(pool)
+                // Until now they stood in the way of the next claim, which may be waiting for room
+                if (pool.wanted === 0) return
+                pool.roomy.notify()
+                if (pool.mayHaveMore) roomy.notify()
+              })
             )
           )
         if (pool.buffered > 0) deadlines.add(sentAt + patience, () => giveBackOlder(pool, sentAt))

@@ -1,9 +1,26 @@
 /** How a worker starts what it holds. */
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Schema } from "effect"
-import { CurrentJob, Job, Polyqueue, Worker } from "../../src/index.ts"
+import { TestClock } from "effect/testing"
+import { Broker, CurrentJob, Job, JobStore, Metrics, Polyqueue, Worker, WorkerRegistry } from "../../src/index.ts"
+import * as ReferenceBroker from "../support/ReferenceBroker.ts"
 
 class Quick extends Job.make("Quick", { payload: { n: Schema.Int } }) {}
+
+/** Memory, with a broker that carries hints. */
+const ByHints = Polyqueue.layer.pipe(
+  Layer.provideMerge(
+    Layer.mergeAll(
+      JobStore.layerMemory,
+      WorkerRegistry.layerMemory,
+      Metrics.layerNoop,
+      Layer.effect(
+        Broker,
+        Effect.map(ReferenceBroker.make(), ({ driver }) => driver)
+      )
+    )
+  )
+)
 
 describe("slots", () => {
   it.effect("jobs that end at once are started one after the other, never one inside the other", () =>
@@ -33,6 +50,32 @@ describe("slots", () => {
       assert.isBelow(Math.max(...depths) - Math.min(...depths), 50)
     }).pipe(Effect.scoped, Effect.provide(Polyqueue.layerMemory))
   )
+
+  // So many jobs of one claim start a moment after it
+  for (const [name, layer] of [
+    ["straight from the store", Polyqueue.layerMemory],
+    ["by hints", ByHints]
+  ] as const) {
+    it.effect(`a large claim that leaves slots free is followed by the next one, ${name}`, () =>
+      Effect.gen(function* () {
+        const each = 100
+        let running = 0
+        const live = Quick.toLayer(() =>
+          Effect.andThen(
+            Effect.sync(() => ++running),
+            Effect.never
+          )
+        )
+        const some = Array.from({ length: each }, (_, n) => ({ n }))
+        yield* Quick.enqueueAll(some)
+        yield* Layer.build(Worker.layer([Quick], { concurrency: 3 * each, shutdownGrace: 0 }).pipe(Layer.provide(live)))
+        for (const round of [1, 2, 3]) {
+          while (running < round * each) yield* Effect.andThen(TestClock.adjust("100 millis"), Effect.yieldNow)
+          if (round < 3) yield* Quick.enqueueAll(some)
+        }
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+  }
 
   it.effect("what a handler asks of its job may be taken out of it and kept", () =>
     Effect.gen(function* () {
