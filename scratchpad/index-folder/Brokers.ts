@@ -19,7 +19,12 @@ export const brokers = {
   sqs: Layer.unwrap(
     Effect.map(
       Effect.promise(() => import("../../src/broker/SqsBroker.ts")),
-      (SqsBroker) => SqsBroker.layerConfig({ queueUrl: Config.String("POLYQUEUE_SQS_QUEUE_URL") })
+      (SqsBroker) =>
+        SqsBroker.layerConfig({
+          queueUrl: Config.String("POLYQUEUE_SQS_QUEUE_URL"),
+          // Nobody waits here for long, and the program ends no later than its last poll
+          longPoll: Config.succeed("1 second")
+        })
     )
   ),
   "service-bus": Layer.unwrap(

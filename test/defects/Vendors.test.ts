@@ -49,7 +49,7 @@ const suite = () => {
     }).pipe(Effect.scoped, Effect.provide(layer("SQS")))
   )
 
-  it.live("row 32: a worker with 100 running jobs talks to SQS ten jobs at a time", () =>
+  it.live("row 32: a worker with 500 running jobs talks to SQS ten jobs at a time", () =>
     Effect.gen(function* () {
       const { config, createQueue, server } = yield* standIn()
       const [queueUrl, url] = [yield* Effect.promise(() => createQueue()), yield* freshDatabase]
@@ -66,15 +66,15 @@ const suite = () => {
       const store = (real: JobStore["Service"]) => ({ ...real, claim: () => Effect.succeed([]) })
       yield* Effect.gen(function* () {
         yield* Layer.build(
-          Worker.layer([Meeting], { ...quick, lease: "30 seconds", concurrency: 100 }).pipe(Layer.provide(handler))
+          Worker.layer([Meeting], { ...quick, lease: "30 seconds", concurrency: 500 }).pipe(Layer.provide(handler))
         )
-        const jobs = yield* Meeting.enqueueAll(Array.from({ length: 100 }, () => undefined))
+        const jobs = yield* Meeting.enqueueAll(Array.from({ length: 500 }, () => undefined))
         yield* until(
           Effect.sync(() => here),
-          (n) => n === 100
+          (n) => n === 500
         )
         const extended = () => entries("ChangeMessageVisibilityBatch").reduce((sum, n) => sum + n, 0)
-        yield* until(Effect.sync(extended), (n) => n >= 200)
+        yield* until(Effect.sync(extended), (n) => n >= 1_000)
         yield* Deferred.succeed(all, undefined)
         yield* Effect.forEach(jobs, (job) => job.await, { discard: true })
         yield* until(
@@ -84,7 +84,7 @@ const suite = () => {
       }).pipe(Effect.scoped, Effect.provide(client(url, SqsBroker.layer({ queueUrl, client: config }), { store })))
       assert.deepStrictEqual(
         entries("SendMessageBatch"),
-        Array.from({ length: 10 }, () => 10)
+        Array.from({ length: 50 }, () => 10)
       )
       for (const [action, perRequest] of [
         ["ChangeMessageVisibilityBatch", 5],
@@ -98,7 +98,7 @@ const suite = () => {
       )
       assert.deepStrictEqual(single, [])
       const polls = server.requestsOf("ReceiveMessage")
-      assert.isAtMost(polls.length, 60)
+      assert.isAtMost(polls.length, 150)
       assert.isTrue(polls.every(({ request }) => request["WaitTimeSeconds"] >= 1))
     }).pipe(Effect.scoped)
   )

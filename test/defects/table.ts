@@ -324,7 +324,7 @@ export const defects: ReadonlyArray<Defect> = [
     row: 32,
     defect: "On SQS every message is a request of its own, in the default thread pool.",
     tests: [
-      ...vendors("row 32: a worker with 100 running jobs talks to SQS ten jobs at a time"),
+      ...vendors("row 32: a worker with 500 running jobs talks to SQS ten jobs at a time"),
       ...in_("test/broker/sqs/SqsDelivery.test.ts")(
         "500 held deliveries are published, renewed and acked ten at a time, and no request is about one job",
         "renewals and publishes do not wait behind long polls, however many consumers there are"
