@@ -62,17 +62,16 @@ export const givenUrl = (): string | undefined => {
   return url === "" ? undefined : url
 }
 
-/** Suites that need a server of their own: skipped, with one line that says how to get it, where there is no binary. */
+/** Suites that need a server of their own: skipped where there is no binary; the end of the run says how to get it. */
 export const describeOwnRedis = (name: string, suites: () => void): void => {
   if (findBinary() !== undefined) {
     describe(name, suites)
     return
   }
-  console.warn(
-    `Redis suites (${name}) are skipped: no server binary found. Install redis-server (7 or newer) or valkey-server, ` +
-      "or set REDIS_SERVER to its path; POLYQUEUE_TEST_REDIS_URL runs the contract suite on a server of yours."
-  )
-  describe.skip(name, suites)
+  const skipped =
+    "no Redis server: install redis-server (7 or newer) or valkey-server, or set REDIS_SERVER to its path; " +
+    "POLYQUEUE_TEST_REDIS_URL runs the contract suite on a server of yours"
+  describe.skip(name, { meta: { skipped } }, suites)
 }
 
 const freePort = (): Promise<number> =>

@@ -6,6 +6,13 @@ import { writeSync } from "node:fs"
 import type { Reporter, TestModule } from "vitest/node"
 import { contractLines } from "./ContractCount.ts"
 
+declare module "vitest" {
+  interface TaskMeta {
+    /** Why a suite is skipped, and what it needs. */
+    skipped?: string
+  }
+}
+
 export default class Summary implements Reporter {
   onTestRunEnd(modules: ReadonlyArray<TestModule>, unhandled: ReadonlyArray<unknown>): void {
     const count = { passed: 0, failed: unhandled.length, skipped: 0 }
@@ -19,7 +26,9 @@ export default class Summary implements Reporter {
         count[result.state === "pending" ? "skipped" : result.state]++
         if (result.state !== "skipped") continue
         const reason =
-          result.note ?? (module.state() === "failed" ? "its file failed" : "no reason given: see the file")
+          result.note ??
+          test.meta().skipped ??
+          (module.state() === "failed" ? "its file failed" : "no reason given: see the file")
         const group = reasons.get(reason)
         const name = `${module.relativeModuleId} > ${test.fullName}`
         if (group === undefined) reasons.set(reason, [name])
