@@ -1,11 +1,13 @@
 /**
  * Several brokers as one: queues routed to different brokers, or two brokers while a fleet moves from one to the other.
- * Publishing a queue's hints goes to one of them; consuming may listen to several. Receipts name the broker they are of.
+ * Publishing a queue's hints goes to one of them; consuming may listen to several. Receipts name the broker they are of. One
+ * that is down costs the others nothing.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { Acked, BrokerDriver, Capabilities, Consumer, Delivery, ItemOutcome } from "./BrokerDriver.ts"
-import type { BrokerError } from "../JobError.ts"
+import { BrokerError } from "../JobError.ts"
 
 /** Which of `brokers`, by position, a queue's hints are published to, and which are listened to for it. */
 export interface Routing {
@@ -88,34 +90,73 @@ const untagged = <D extends Acked>(delivery: D): D => ({
 
 interface Part {
   readonly broker: number
+  readonly name: string
   readonly carriesHints: boolean
   readonly consumer: Consumer
+  /** Its last receive failed: told once, when it begins and when it ends. */
+  failing: boolean
 }
+
+/** The deliveries of a part, or why there are none. A part that fails keeps nobody from those of the others. */
+const receiveOf = (part: Part, options: { readonly max: number; readonly wait: number }) =>
+  Effect.matchEffect(part.consumer.receive(options), {
+    onFailure: (error) => {
+      const told = part.failing
+      part.failing = true
+      return Effect.as(
+        told
+          ? Effect.void
+          : Effect.logWarning(`receiving from one of several brokers fails (${part.name}): ${error.message}`),
+        error
+      )
+    },
+    onSuccess: (deliveries) => {
+      const told = part.failing
+      part.failing = false
+      return Effect.as(
+        told ? Effect.logInfo(`receiving from ${part.name} works again`) : Effect.void,
+        deliveries.map((delivery) => tagged(part.broker, delivery))
+      )
+    }
+  })
 
 /** Takes what is there; where nothing is, waits until the first of them has something to say. */
 const receiveFrom = Effect.fnUntraced(function* (
   parts: ReadonlyArray<Part>,
   options: { readonly max: number; readonly wait: number }
-) {
+): Effect.fn.Return<ReadonlyArray<Delivery>, BrokerError> {
+  const ends = (yield* Clock.currentTimeMillis) + options.wait
   const share = Math.max(1, Math.floor(options.max / parts.length))
   const received: Array<Delivery> = []
-  for (const { broker, carriesHints, consumer } of parts) {
+  const failed = new Map<Part, BrokerError>()
+  for (const part of parts) {
     // A bell is not asked here: its empty answer would swallow a ring
-    if (!carriesHints || received.length >= options.max) continue
-    const deliveries = yield* consumer.receive({ max: Math.min(share, options.max - received.length), wait: 0 })
-    for (const delivery of deliveries) received.push(tagged(broker, delivery))
+    if (!part.carriesHints || received.length >= options.max) continue
+    const answer = yield* receiveOf(part, { max: Math.min(share, options.max - received.length), wait: 0 })
+    if (answer instanceof BrokerError) failed.set(part, answer)
+    else received.push(...answer)
   }
-  if (received.length > 0 || options.wait <= 0) return received
-  const fibers = yield* Effect.forEach(parts, ({ broker, consumer }) =>
-    Effect.forkChild(
-      Effect.map(consumer.receive({ max: share, wait: options.wait }), (deliveries) =>
-        deliveries.map((delivery) => tagged(broker, delivery))
-      ),
-      { startImmediately: true }
+  if (received.length > 0) return received
+  const others = parts.filter((part) => !failed.has(part))
+  if (options.wait > 0 && others.length > 0) {
+    const fibers = yield* Effect.forEach(others, (part) =>
+      Effect.forkChild(
+        Effect.flatMap(receiveOf(part, { max: share, wait: options.wait }), (answer) => {
+          if (!(answer instanceof BrokerError)) return Effect.succeed(answer)
+          failed.set(part, answer)
+          return failed.size === parts.length ? Effect.succeed([]) : Effect.never
+        }),
+        { startImmediately: true }
+      )
     )
-  )
-  // All of them wait equally long: the first answer, also an empty one (a bell that rang), ends the wait of the others
-  return yield* Effect.onExit(Effect.raceAllFirst(fibers.map(Fiber.join)), () => Fiber.interruptAll(fibers))
+    // All of them wait equally long: the first answer, also an empty one (a bell that rang), ends the wait of the others
+    const first = yield* Effect.onExit(Effect.raceAllFirst(fibers.map(Fiber.join)), () => Fiber.interruptAll(fibers))
+    if (first.length > 0) return first
+  }
+  const [error] = failed.values()
+  const isOver = failed.size === parts.length || (yield* Clock.currentTimeMillis) >= ends
+  // Nothing came, and it is not known whether there was nothing
+  return error !== undefined && isOver ? yield* error : []
 })
 
 /** Makes one broker of several. */
@@ -135,8 +176,10 @@ export const make = ({ brokers, consumeFrom, publishTo }: Routing): BrokerDriver
     const parts = yield* Effect.forEach(queuesOf, ([broker, queues]) =>
       Effect.map(brokers[broker]!.consumer({ queues, lease }), (consumer): Part => ({
         broker,
+        name: brokers[broker]!.capabilities.name,
         carriesHints: brokers[broker]!.capabilities.carriesHints,
-        consumer
+        consumer,
+        failing: false
       }))
     )
     const consumers = new Map(parts.map(({ broker, consumer }) => [broker, consumer]))
