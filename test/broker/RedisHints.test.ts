@@ -288,6 +288,22 @@ describeOwnRedis("hints in Redis", () => {
       })
     )
 
+    it.effect("more than that are sent in several, each answered in its place", () =>
+      Effect.gen(function* () {
+        const { driver } = yield* setup
+        const consumer = yield* consumerOf(driver, "a")
+        yield* driver.publish(hintsOf("a", 2))
+        const [first, last] = yield* receiveNow(consumer, 2)
+        // As many as a worker with very many slots may hold
+        const none = Array.from({ length: 30_000 }, () => ({ ...first!, receipt: "none" }))
+        const before = yield* scriptsRun
+        const outcomes = tagsOf(yield* consumer.extend([first!, ...none, last!], LEASE))
+        assert.strictEqual((yield* scriptsRun) - before, 61)
+        assert.deepStrictEqual([outcomes.length, outcomes[0], outcomes.at(-1)], [30_002, "Ok", "Ok"])
+        assert.deepStrictEqual(new Set(outcomes.slice(1, -1)), new Set(["LeaseLost"]))
+      })
+    )
+
     it.effect("an idle consumer blocks, it does not ask again and again", () =>
       Effect.gen(function* () {
         const { driver } = yield* setup

@@ -58,8 +58,21 @@ export const make = Effect.fnUntraced(function* (options: {
     return { deliveries, due } satisfies Claimed
   })
 
-  /** Sends a script about deliveries, and reads one answer per item. */
-  const settle = Effect.fnUntraced(function* (
+  /** Sends a script about deliveries, as many at a time as one may hold up the server, and reads one answer per item. */
+  const settle = (script: Scripts.Script, deliveries: ReadonlyArray<Delivery>, number: number) =>
+    deliveries.length <= options.maxBatch
+      ? settleBatch(script, deliveries, number)
+      : Effect.map(
+          Effect.forEach(
+            Array.from({ length: Math.ceil(deliveries.length / options.maxBatch) }, (_, n) =>
+              deliveries.slice(n * options.maxBatch, (n + 1) * options.maxBatch)
+            ),
+            (batch) => settleBatch(script, batch, number)
+          ),
+          (answers) => answers.flat()
+        )
+
+  const settleBatch = Effect.fnUntraced(function* (
     script: Scripts.Script,
     deliveries: ReadonlyArray<Delivery>,
     number: number
