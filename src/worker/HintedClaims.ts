@@ -34,7 +34,10 @@ const suspectDelay = 5_000
 const foreignDelay = 5_000
 
 export interface HintedClaims {
-  /** True while receives come back empty: then, and only then, may something have been lost. */
+  /**
+   * True while receives come back empty: then, and only then, may something have been lost. Not while they fail: hints that
+   * nobody can receive are still in the broker, and publishing them again would pile them up; looks find their jobs.
+   */
   readonly isEmpty: () => boolean
   /** Claims until the scope closes. Deliveries of jobs that are held then are still extended and acked, by the scope of `make`. */
   readonly start: (reaper: LeaseReaper) => Effect.Effect<void, never, Scope.Scope>

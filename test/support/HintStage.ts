@@ -37,6 +37,8 @@ export interface Stage extends Knobs {
   readonly dead: Array<string>
   /** Deliveries handed out. */
   received: number
+  /** Hints handed over for publishing. */
+  published: number
 }
 
 export class HintStage extends Context.Service<HintStage, Stage>()("test/HintStage") {}
@@ -56,6 +58,10 @@ const makeStage = Effect.fnUntraced(function* (capabilities: Partial<Capabilitie
   const driver: BrokerDriver = {
     ...reference.driver,
     capabilities: { ...reference.driver.capabilities, ...capabilities },
+    publish: (hints) => {
+      stage.published += hints.length
+      return reference.driver.publish(hints)
+    },
     consumer: (options) =>
       Effect.map(reference.driver.consumer(options), (consumer) => ({
         receive: (asked) =>
@@ -105,6 +111,7 @@ const makeStage = Effect.fnUntraced(function* (capabilities: Partial<Capabilitie
     extended: new Map(),
     dead: [],
     received: 0,
+    published: 0,
     receiving: undefined,
     failingAcks: 0,
     lease: undefined,

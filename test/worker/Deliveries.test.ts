@@ -9,6 +9,7 @@ import * as Stage from "../support/HintStage.ts"
 const { HintStage, until } = Stage
 
 class Work extends Job.make("Work", { payload: { name: Schema.String }, success: Schema.String }) {}
+class Foreign extends Job.make("Foreign") {}
 
 const options: Worker.Options = { sweepEvery: "1 hour", lease: "30 seconds", brokerLease: "30 seconds" }
 
@@ -150,6 +151,20 @@ describe("jobs are found in the store, a second late at most,", () => {
     )
   }
 })
+
+it.effect("hints are published again while receives come back empty, and not while they fail", () =>
+  Effect.gen(function* () {
+    const stage = yield* HintStage
+    stage.receiving = "fails"
+    yield* work()
+    // Nobody here can run it, so that its row keeps asking for a hint
+    yield* Foreign.enqueue()
+    yield* TestClock.adjust("10 minutes")
+    assert.strictEqual(stage.published, 1, "they would pile up in a broker that only receives fail of")
+    stage.receiving = undefined
+    yield* until(() => stage.published > 1)
+  }).pipe(Effect.scoped, on())
+)
 
 describe("a worker refuses to start with", () => {
   const refused = (capabilities: Partial<Capabilities>, changes: Worker.Options) =>
