@@ -112,7 +112,8 @@ const startWorker = ({ runtime }: Bench, request: Request, started: (n: number) 
 }
 
 /** Jobs whose attempt is not in the log: cheaper to ask while the last ones settle than the state of each. */
-const unfinished = ({ jobs }: Request) => `${jobs} - least(${jobs}, (select count(*) from polyqueue.polyqueue_attempts))`
+const unfinished = ({ jobs }: Request) =>
+  `${jobs} - least(${jobs}, (select count(*) from polyqueue.polyqueue_attempts))`
 
 /** Fails when what was measured is not what is promised. */
 const check = async ({ one, query }: Bench, request: Request) => {
@@ -135,7 +136,8 @@ const drained = async (bench: Bench, request: Request): Promise<number> => {
     () => {},
     () => void ended++
   )
-  while (ended < request.jobs || (await bench.one(unfinished(request))) > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  while (ended < request.jobs || (await bench.one(unfinished(request))) > 0)
+    await new Promise((resolve) => setTimeout(resolve, 5))
   return (request.jobs * 1_000) / (performance.now() - start)
 }
 
