@@ -132,10 +132,11 @@ const storeOf = (servers: Servers, chaos: Chaos, process: Process): JobStoreDriv
     stats: call("stats", driver.stats),
     cancel: (ids) => call("cancel", driver.cancel(ids)),
     requeue: (id) => call("requeue", driver.requeue(id)),
-    find: (request) => call("find", driver.find(request)),
-    act: (request) => call("act", driver.act(request)),
-    pause: (request) => call("pause", driver.pause(request)),
-    resume: (request) => call("resume", driver.resume(request)),
+    // What people on call do
+    find: (request) => call("control", driver.find(request)),
+    act: (request) => call("control", driver.act(request)),
+    pause: (request) => call("control", driver.pause(request)),
+    resume: (request) => call("control", driver.resume(request)),
     reap: (options) =>
       Effect.suspend(() => {
         const limit = limited(options.limit)
