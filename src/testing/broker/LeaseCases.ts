@@ -48,13 +48,15 @@ export const leaseCases: ReadonlyArray<Under.ContractCase> = [
       yield* Under.publish(driver, Under.hintsFor(queue, 2))
       const first = yield* consumer
       const held = yield* Under.receive(first, 2)
+      // A broker whose leases belong to its queues may give less than was asked for
+      const given = Math.min(lease, ...held.map((delivery) => delivery.lease ?? lease))
       const answers: Array<ReadonlyArray<string>> = []
       const extending = first.extend(held, lease).pipe(
         Effect.tap((outcomes) => Effect.sync(() => answers.push(Under.tags(outcomes)))),
-        Effect.repeat(Schedule.spaced(lease / 4))
+        Effect.repeat(Schedule.spaced(given / 4))
       )
       const other = yield* consumer
-      yield* Effect.raceFirst(extending, Under.receiveNothing(other, lease * 1.5))
+      yield* Effect.raceFirst(extending, Under.receiveNothing(other, given * 1.5))
       assert.isAtLeast(answers.length, 2)
       assert.deepStrictEqual(
         answers,
