@@ -74,20 +74,20 @@ export const cells: ReadonlyArray<Cell> = [
       const workers = yield* stage.fleet(4, () => ({ proxied: true }))
       const loading = yield* Effect.forkScoped(Load.load(stage, client, { over: 8_000, again: true }))
       const crashDuring = Effect.fnUntraced(function* (name: string, sql: RegExp) {
-        let met = false
+        let crashed: Promise<void> | undefined
         stage.proxy.cuts.push({
           sql,
           times: 1,
           met: () => {
-            met = true
             const at = now()
-            void stage.server
+            crashed = stage.server
               .stop("immediate")
               .then(() => stage.fault(`PostgreSQL crash in a ${name}`, { at, until: now() }))
           }
         })
-        for (let i = 0; i < 200 && !met; i++) yield* Effect.sleep(20)
-        if (!met) stage.violations.push(`no ${name} was met`)
+        for (let i = 0; i < 200 && crashed === undefined; i++) yield* Effect.sleep(20)
+        if (crashed === undefined) stage.violations.push(`no ${name} was met`)
+        yield* Effect.promise(() => crashed ?? Promise.resolve())
         yield* Effect.sleep(300)
         yield* Effect.promise(() => stage.server.start())
       })

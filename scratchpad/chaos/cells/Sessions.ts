@@ -21,8 +21,8 @@ const noLeaseLost = Effect.fnUntraced(function* (stage: Stage) {
     stage.violations.push(`${lost} leases were lost and ${reaped} attempts abandoned, although everybody lived`)
 })
 
-/** A statement of work may hang for 15 s, then its session is given up. */
-const deadline = 15_000
+/** A statement of work may hang for 15 s, then its session is given up, which takes the client 5 s. */
+const deadline = 20_000
 
 export const cells: ReadonlyArray<Cell> = [
   {
