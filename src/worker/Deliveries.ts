@@ -47,6 +47,16 @@ export const make = Effect.fnUntraced(function* (
   /** By delay in ms: one call per delay. */
   const releases = new Map<number, Array<Due>>()
   const pending = Signal.make()
+  let announced = false
+  /** What becomes due in one go is one call: the loop would start with the first at once. */
+  const announce = () => {
+    if (announced) return
+    announced = true
+    queueMicrotask(() => {
+      announced = false
+      pending.notify()
+    })
+  }
   const holding = Signal.make()
   const shortened = Signal.make()
   const oneAtATime = Semaphore.makeUnsafe(1)
@@ -109,7 +119,7 @@ export const make = Effect.fnUntraced(function* (
 
   const ack: Deliveries["ack"] = (deliveries) => {
     for (const delivery of deliveries) acks.push(dueNow(delivery))
-    pending.notify()
+    announce()
   }
 
   const extend = Effect.fnUntraced(function* () {
@@ -181,7 +191,7 @@ export const make = Effect.fnUntraced(function* (
       const batch = releases.get(delay)
       if (batch === undefined) releases.set(delay, [dueNow(delivery)])
       else batch.push(dueNow(delivery))
-      pending.notify()
+      announce()
     }
   }
 })

@@ -93,10 +93,12 @@ export const make = Effect.fnUntraced(function* (
     const strays = answer.claimed.filter((job) => !slots.pools.some(({ queues }) => queues.includes(job.queue)))
     if (strays.length > 0) yield* giveBack(strays, byId)
     const expired: Array<Delivery> = []
+    // One delay for all of them, so that they go back in one call; other workers and other times have another
+    const jitter = answer.rest.some(({ disposition }) => disposition === "unhandled") ? yield* Random.next : 0
     for (const { attempt, disposition, id } of answer.rest) {
       const delivery = byId.get(id)!
       if (disposition === "expired") expired.push(delivery)
-      else yield* dispose(delivery, disposition, attempt)
+      else dispose(delivery, disposition, attempt, jitter)
     }
     return expired
   })
@@ -116,7 +118,7 @@ export const make = Effect.fnUntraced(function* (
       : deliveries.release(delivery, delay)
 
   /** What becomes of a delivery whose job was not claimed. Acking is safe: every move to `queued` makes a new hint due. */
-  const dispose = Effect.fnUntraced(function* (delivery: Delivery, disposition: Disposition, attempt: number) {
+  const dispose = (delivery: Delivery, disposition: Disposition, attempt: number, jitter = 0): void => {
     switch (disposition) {
       case "terminal":
       case "missing":
@@ -134,10 +136,10 @@ export const make = Effect.fnUntraced(function* (
         if (delivery.hint.attempt < attempt) return deliveries.ack([delivery])
         if (disposition === "locked") return release(delivery, contendedDelay)
         if (disposition === "suspect") return release(delivery, suspectDelay)
-        return release(delivery, Math.round(foreignDelay * (1 + (yield* Random.next))))
+        return release(delivery, Math.round(foreignDelay * (1 + jitter)))
       }
     }
-  })
+  }
 
   const look = Effect.gen(function* () {
     lookedAt = monotonic(clock)
@@ -176,7 +178,7 @@ export const make = Effect.fnUntraced(function* (
       if (expired.length === 0) return
       // The reaper's own statement for exactly these, then they are claimed like any other
       yield* reaper.reap(expired.map((delivery) => delivery.hint.jobId))
-      for (const delivery of yield* claimNamed(expired)) yield* dispose(delivery, "expired", delivery.hint.attempt)
+      for (const delivery of yield* claimNamed(expired)) dispose(delivery, "expired", delivery.hint.attempt)
     })
 
   return {

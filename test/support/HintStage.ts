@@ -39,6 +39,8 @@ export interface Stage extends Knobs {
   received: number
   /** Hints handed over for publishing. */
   published: number
+  /** Calls of release. */
+  releases: number
 }
 
 export class HintStage extends Context.Service<HintStage, Stage>()("test/HintStage") {}
@@ -98,6 +100,7 @@ const makeStage = Effect.fnUntraced(function* (capabilities: Partial<Capabilitie
             ])
           }),
         release: (deliveries, delay) => {
+          stage.releases++
           for (const { deliveryCount, hint } of deliveries) {
             note(hint.jobId, { _tag: "released", count: deliveryCount ?? 0, delay })
           }
@@ -112,6 +115,7 @@ const makeStage = Effect.fnUntraced(function* (capabilities: Partial<Capabilitie
     dead: [],
     received: 0,
     published: 0,
+    releases: 0,
     receiving: undefined,
     failingAcks: 0,
     lease: undefined,

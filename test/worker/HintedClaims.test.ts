@@ -234,7 +234,9 @@ describe("a delivery whose job is", () => {
         const state = yield* job.poll
         assert.deepStrictEqual([state.status, state.attempt], ["queued", 0])
       }
-      assert.isAbove(delays.size, 20)
+      assert.isAbove(delays.size, 1)
+      // 40 deliveries went back, those of one receive in one call
+      assert.isAtMost(stage.releases, 12)
       yield* TestClock.adjust("10 minutes")
       assert.deepStrictEqual(stage.dead, [], "an old worker and three receives fill no dead-letter queue")
     }).pipe(Effect.scoped, on())
