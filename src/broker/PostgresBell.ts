@@ -96,10 +96,17 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
 
   const heardSelf = Latch.makeUnsafe(false)
 
+  /** On a session that was cut without a word a statement never ends. */
+  const notify = (payload: string) =>
+    Effect.timeoutOrElse(own.notify(options.channel, payload), {
+      duration: PROBE_WAIT,
+      orElse: () => Effect.fail(`no answer within ${PROBE_WAIT / 1_000} s`)
+    })
+
   /** A pooler in transaction mode confirms LISTEN and delivers nothing: ring ourselves, and see whether it arrives. */
   const probe = Effect.gen(function* () {
     heardSelf.closeUnsafe()
-    yield* own.notify(options.channel, encodePayload(sender, []))
+    yield* notify(encodePayload(sender, []))
     if (Option.isSome(yield* Effect.timeoutOption(heardSelf.await, PROBE_WAIT))) return
     yield* trouble(
       "listen",
@@ -149,7 +156,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     wake.closeUnsafe()
     sending = [...pending]
     pending.clear()
-    yield* own.notify(options.channel, encodePayload(sender, sending))
+    yield* notify(encodePayload(sender, sending))
     sending = []
     problems.delete("notify")
     yield* Effect.sleep(options.throttle)

@@ -11,6 +11,7 @@ import { SqlClient } from "effect/sql/SqlClient"
 import { Work } from "../../scratchpad/chaos/Jobs.ts"
 import { Proxy } from "../../scratchpad/chaos/Proxy.ts"
 import { Broker, Migrations, Polyqueue, StoreError } from "../../src/index.ts"
+import * as Sessions from "../../src/store/postgres/Sessions.ts"
 import { describePostgres, freshDatabase, layerUrl, postgresUrl } from "../support/Postgres.ts"
 
 /** A database behind a proxy. */
@@ -107,6 +108,21 @@ describePostgres("a session that is lost", () => {
         assert.instanceOf(error, StoreError)
         assert.strictEqual(error.reason, "Unavailable")
         assert.deepStrictEqual(yield* Migrations.migrate({ schema: "other" }), { from: 0, to: Migrations.version })
+      })
+    )
+
+    it.effect("without a word, together with all others: one statement waits for its deadline, the next does not", () =>
+      Effect.gen(function* () {
+        const { proxy } = yield* Behind
+        const { config } = yield* PgClient.PgClient
+        const pool = yield* Sessions.makePool(config, "pool", 3, 500)
+        const ask = Effect.suspend(() => pool().run("test", "select 1 from pg_sleep(0.1)", []))
+        yield* Effect.all([ask, ask, ask], { concurrency: 3 })
+        proxy.blackhole(/^pool$/)
+        proxy.heal()
+        const error = yield* Effect.flip(ask)
+        assert.strictEqual(error.reason, "Unavailable")
+        assert.lengthOf(yield* ask, 1)
       })
     )
 

@@ -32,7 +32,7 @@ export const cells: ReadonlyArray<Cell> = [
     run: Effect.fnUntraced(function* (stage) {
       const client = yield* Load.client(stage)
       const hit = yield* stage.spawn({ proxied: true })
-      yield* stage.fleet(2)
+      const others = [yield* stage.spawn(), yield* stage.spawn()]
       const loading = Load.load(stage, client, { over: deadline + 10_000 })
       const trouble = Effect.gen(function* () {
         yield* Effect.sleep(1_500)
@@ -41,6 +41,9 @@ export const cells: ReadonlyArray<Cell> = [
         stage.proxy.blackhole(/./)
         // New connections work: what is recovered from is not to be told
         stage.proxy.heal()
+        // They take over, and then leave the rest to it: beside quicker ones it might find no job for a while
+        yield* Effect.sleep(5_000)
+        for (const other of others) other.signal("SIGTERM")
         const busy = () => stage.ledger.runs.find((run) => run.pid === hit.pid && run.startedAt > at + 1_000)
         while (busy() === undefined && now() < at + deadline + 10_000) yield* Effect.sleep(50)
         const again = busy()?.startedAt

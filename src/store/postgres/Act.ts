@@ -147,7 +147,7 @@ export const make = (db: Db) => {
   const run = (request: ActionRequest): Effect.Effect<ReadonlyArray<ActionResult>, StoreError> => {
     const { params, text } = statement(db.names, db.clock, request)
     return Effect.catchTag(
-      Effect.map(db.workClient.unsafe(text, params).values, (rows) =>
+      Effect.map(db.pool().client.unsafe(text, params).values, (rows) =>
         (rows as unknown as ReadonlyArray<Row>).map(toResult)
       ),
       "SqlError",

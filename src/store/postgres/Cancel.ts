@@ -65,8 +65,9 @@ export const makeRequeue = (db: Db) => {
   const text = requeueStatement(db.names, db.clock)
   return Effect.fnUntraced(function* (id: string): Effect.fn.Return<RequeueOutcome, StoreError> {
     yield* refuseSingle(db, "requeue")
-    const rows = yield* db.workClient
-      .unsafe(text, [Params.uuid(id)])
+    const rows = yield* db
+      .pool()
+      .client.unsafe(text, [Params.uuid(id)])
       .values.pipe(
         Effect.catchTag("SqlError", (error: SqlError) =>
           sqlState(error) === "23505" ? Effect.succeed([["keyTaken"]]) : Effect.fail(fromSqlError("requeue", error))

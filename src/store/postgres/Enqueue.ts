@@ -217,10 +217,10 @@ export const make = (db: Db) => {
     // One statement is all or nothing by itself; several, and halves, need a transaction around them
     const together = Effect.suspend(() => {
       outcomes.length = 0
-      return undying(
-        db.workClient.withTransaction(inTransaction(db.workClient, db.work, entries, outcomes)),
-        isStoreFailure
-      ).pipe(Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error))))
+      const { client, run } = db.pool()
+      return undying(client.withTransaction(inTransaction(client, run, entries, outcomes)), isStoreFailure).pipe(
+        Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error)))
+      )
     })
     const alone = (first: Effect.Effect<void, StoreError>) =>
       Effect.catchIf(

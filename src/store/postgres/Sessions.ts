@@ -7,8 +7,9 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Reactivity from "effect/reactivity/Reactivity"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { StoreError } from "../../JobError.ts"
@@ -30,7 +31,8 @@ export interface Sessions {
   /** One session for renewals alone. */
   readonly renewal: Run
   readonly ambientClient: SqlClient
-  readonly workClient: SqlClient
+  /** The sessions that `work` uses now, for what takes several statements. */
+  readonly pool: () => Pick<Pool, "client" | "run">
   /** True when the calling fiber is in a transaction of the caller's client. */
   readonly inTransaction: Effect.Effect<boolean>
   /** True when every connection is one session (PGlite): inside a transaction our own sessions would wait for ever. */
@@ -72,19 +74,27 @@ const runWith =
  * Gives up on a statement that is not answered: the server ends its own after `statement_timeout`, but a connection that
  * was cut without a word never answers at all. A single session (PGlite) has no network, and may have to wait for a caller.
  */
-const bounded = (run: Run, config: PgClient.PgClientConfig, milliseconds: number): Run =>
+const bounded = (
+  run: Run,
+  config: PgClient.PgClientConfig,
+  milliseconds: number,
+  onSilence: Effect.Effect<void>
+): Run =>
   config.stream !== undefined
     ? run
     : (operation, text, params) =>
         Effect.timeoutOrElse(run(operation, text, params), {
           duration: Duration.millis(milliseconds),
           orElse: () =>
-            Effect.fail(
-              new StoreError({
-                reason: "Unavailable",
-                operation,
-                message: `${operation}: no answer from PostgreSQL within ${milliseconds / 1_000} s: is the network between us whole?`
-              })
+            Effect.andThen(
+              onSilence,
+              Effect.fail(
+                new StoreError({
+                  reason: "Unavailable",
+                  operation,
+                  message: `${operation}: no answer from PostgreSQL within ${milliseconds / 1_000} s: is the network between us whole?`
+                })
+              )
             )
         })
 
@@ -152,27 +162,78 @@ const own = (
     Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("sessions", error)))
   )
 
+/** Sessions that are believed and given up together. */
+export interface Pool {
+  readonly client: SqlClient
+  readonly run: Run
+  readonly close: Effect.Effect<void>
+}
+
+/**
+ * A pool of our own. When one of its sessions does not answer, the others were cut with it: a new pool takes over at once,
+ * or each of them would be tried for as long. What still runs on the old one may end there.
+ */
+export const makePool = Effect.fnUntraced(function* (
+  config: PgClient.PgClientConfig,
+  applicationName: string,
+  maxConnections: number,
+  deadline: number
+): Effect.fn.Return<() => Pool, StoreError, Scope.Scope> {
+  const scope = yield* Effect.scope
+  const open: Effect.Effect<Pool, StoreError> = Effect.gen(function* () {
+    const lifetime = yield* Scope.fork(scope)
+    const client = yield* Scope.provide(own(config, applicationName, maxConnections), lifetime)
+    const pool: Pool = {
+      client,
+      run: bounded(
+        runWith(client),
+        config,
+        deadline,
+        Effect.suspend(() => giveUp(pool))
+      ),
+      close: Scope.close(lifetime, Exit.void)
+    }
+    return pool
+  })
+  const giveUp = (pool: Pool): Effect.Effect<void> =>
+    current !== pool
+      ? Effect.void
+      : Effect.matchEffect(open, {
+          // Opens no connection, so it fails only when its configuration has become wrong: the old one stays
+          onFailure: () => Effect.void,
+          onSuccess: (next) => {
+            current = next
+            return Effect.asVoid(Effect.forkIn(Effect.delay(pool.close, Duration.millis(2 * deadline)), scope))
+          }
+        })
+  let current = yield* open
+  return () => current
+})
+
+/** The pool that is believed now runs it. */
+const runOn =
+  (pool: () => Pool): Run =>
+  (operation, text, params) =>
+    pool().run(operation, text, params)
+
 /** One session of our own that nobody else uses. */
 export const makeSingle = (applicationName: string): Effect.Effect<Run, StoreError, SqlClient | Scope.Scope> =>
-  Effect.flatMap(ambient, ({ config }) =>
-    Effect.map(own(config, applicationName, 1), (client) => bounded(runWith(client), config, singleDeadline))
-  )
+  Effect.flatMap(ambient, ({ config }) => Effect.map(makePool(config, applicationName, 1, singleDeadline), runOn))
 
 /** Makes the store's connections from the caller's client. Opens none. */
 export const make: Effect.Effect<Sessions, StoreError, SqlClient | Scope.Scope> = Effect.gen(function* () {
   const ambientClient = yield* ambient
   const { config } = ambientClient
-  const workClient = yield* own(config, "polyqueue", 5)
+  const pool = yield* makePool(config, "polyqueue", 5, workDeadline)
   const renewal = yield* makeSingle("polyqueue renewal")
   const single = config.stream !== undefined
   const scope = yield* Effect.scope
-  const work = bounded(runWith(workClient), config, workDeadline)
   return {
     ambient: runWith(ambientClient),
-    work: single ? work : checked(work, scope),
+    work: single ? runOn(pool) : checked(runOn(pool), scope),
     renewal,
     ambientClient,
-    workClient,
+    pool,
     inTransaction: Effect.withFiber((fiber) =>
       Effect.succeed(Context.getOrUndefined(fiber.context, ambientClient.transactionService) !== undefined)
     ),
