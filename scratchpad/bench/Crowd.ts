@@ -35,7 +35,7 @@ const crowds: Readonly<Record<string, Partial<typeof waiting>>> = {
     finished: "now() - interval '1 minute'",
     started: "now()",
     attempt: "1",
-    result: "'null'"
+    result: "'null'::jsonb"
   },
   expired: {
     status: "'processing'",
@@ -51,6 +51,11 @@ const crowds: Readonly<Record<string, Partial<typeof waiting>>> = {
 /** The kinds there are, and what is not rows: a transaction that is open for as long as the drain. */
 export const kinds: ReadonlyArray<string> = [...Object.keys(crowds), "old snapshot open"]
 
+/** Ids in the order of time, as ours are: of row `g.i` of a portion. */
+const id = (portion: number): string =>
+  `(lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7' || lpad(to_hex(g.i >> 12), 3, '0')
+    || '8' || lpad(to_hex(g.i & 4095), 3, '0') || lpad(to_hex(${portion}), 12, '0'))::uuid`
+
 /** Puts the crowd of the request into the table. Answers how to let go of what it holds. */
 export const fill = async ({ query }: Bench, request: Request): Promise<() => Promise<void>> => {
   if (request.crowd === "old snapshot open") return OldSnapshot.hold(request.postgres)
@@ -65,9 +70,9 @@ export const fill = async ({ query }: Bench, request: Request): Promise<() => Pr
     await query(`insert into polyqueue.polyqueue_jobs (id, run_at, enqueued_at, max_attempts, max_crashes, max_snoozes,
       priority, hinted, unique_live, status, queue, type, timeout_then, payload, attempt, claim, lease_owner, started_at,
       lease_expires_at, finished_at, result)
-    select gen_random_uuid(), c.run_at + i * interval '1 microsecond', now(), 3, 3, 3, c.priority::int2, false, false,
+    select ${id(left)}, c.run_at + c.n * interval '1 microsecond', now(), 3, 3, 3, c.priority::int2, false, false,
       c.status, c.queue, c.type, 'retry', '{"n":1}', c.attempt::int, c.claim, c.owner, c.started, c.expires, c.finished, c.result
-    from generate_series(1, ${Math.min(left, 100_000)}) i cross join lateral (select i, ${columns.join(", ")}) c`)
+    from generate_series(1, ${Math.min(left, 100_000)}) as g(i) cross join lateral (select g.i as n, ${columns.join(", ")}) c`)
   }
   return async () => {}
 }

@@ -45,7 +45,7 @@ export const measure = async (child: string, request: Request): Promise<Answer> 
   let out = ""
   let complaints = ""
   started.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()))
-  started.stderr.on("data", (chunk: Buffer) => (complaints = (complaints + chunk.toString()).slice(-4_000)))
+  started.stderr.on("data", (chunk: Buffer) => (complaints = (complaints + chunk.toString()).slice(0, 4_000)))
   const [code] = await once(started, "close")
   clearTimeout(timer)
   const line = out.split("\n").findLast((text) => text.startsWith("answer "))
