@@ -17,8 +17,8 @@ import { describePostgres, layerFresh } from "../support/Postgres.ts"
 import { storeUnderTest } from "../support/StoreLayers.ts"
 import { history, makeWorld, newJob, overview, perform, QUANTUM, SIZE, type Step, type World } from "./StoreModel.ts"
 
-/** Bounded by what two slow cores do in about 20 s; more histories with POLYQUEUE_TEST_HISTORIES. */
-const runs = Number(process.env["POLYQUEUE_TEST_HISTORIES"] ?? 100)
+/** What two slow cores do in half a minute; more histories with POLYQUEUE_TEST_HISTORIES. */
+const runs = Number(process.env["POLYQUEUE_TEST_HISTORIES"] ?? 1_000)
 
 interface Side {
   readonly driver: JobStoreDriver
