@@ -29,11 +29,17 @@ const watchThisProcess: Watch = Effect.map(
     }),
     (histogram) => Effect.sync(() => histogram.disable())
   ),
-  (histogram) => () => {
-    // Nothing was counted when the loop has not turned since the last reading
-    const late = histogram.count === 0 ? 0 : Math.max(0, histogram.max / 1e6 - resolution)
-    histogram.reset()
-    return { memory: memoryUsage.rss(), eventLoopDelay: Math.round(late * 10) / 10 }
+  (histogram) => {
+    let readAt = performance.now()
+    return () => {
+      const now = performance.now()
+      // It counts from one turn of the loop to the next: two looks are due in any longer time, and if there were none, it stood
+      const worst = histogram.count === 0 ? now - readAt - resolution : histogram.max / 1e6
+      const late = Math.max(0, worst - resolution)
+      readAt = now
+      histogram.reset()
+      return { memory: memoryUsage.rss(), eventLoopDelay: Math.round(late * 10) / 10 }
+    }
   }
 )
 
