@@ -151,6 +151,11 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     Effect.forever
   )
 
+  const ring = (queues: Iterable<string>) => {
+    for (const queue of queues) pending.add(queue)
+    wake.openUnsafe()
+  }
+
   const notifier = Effect.gen(function* () {
     yield* wake.await
     wake.closeUnsafe()
@@ -164,7 +169,10 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     Effect.catchCause((cause) =>
       Effect.andThen(
         trouble("notify", "Cannot notify other processes of new jobs: they find them by polling.", cause),
-        Effect.sleep(1_000)
+        Effect.andThen(
+          Effect.sleep(1_000),
+          Effect.sync(() => ring(sending))
+        )
       )
     ),
     Effect.forever
@@ -185,10 +193,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     )
   )
   return {
-    ring(queues) {
-      for (const queue of queues) pending.add(queue)
-      wake.openUnsafe()
-    },
+    ring,
     listen: Effect.suspend(() => {
       if (listening) return Effect.void
       listening = true

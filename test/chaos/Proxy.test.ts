@@ -6,10 +6,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import { SqlClient } from "effect/sql/SqlClient"
 import { Work } from "../../scratchpad/chaos/Jobs.ts"
 import { Proxy } from "../../scratchpad/chaos/Proxy.ts"
+import * as PostgresBell from "../../src/broker/PostgresBell.ts"
 import { Broker, Migrations, Polyqueue, StoreError } from "../../src/index.ts"
 import * as Sessions from "../../src/store/postgres/Sessions.ts"
 import { describePostgres, freshDatabase, layerUrl, postgresUrl } from "../support/Postgres.ts"
@@ -123,6 +125,26 @@ describePostgres("a session that is lost", () => {
         const error = yield* Effect.flip(ask)
         assert.strictEqual(error.reason, "Unavailable")
         assert.lengthOf(yield* ask, 1)
+      })
+    )
+
+    it.effect("in the middle of a notification, without a word: it is sent again, on another session", () =>
+      Effect.gen(function* () {
+        const { proxy, url } = yield* Behind
+        const heard = yield* Queue.unbounded<ReadonlyArray<string> | undefined>()
+        const make = (client: PgClient.PgClient, hear: (queues: ReadonlyArray<string> | undefined) => void) =>
+          PostgresBell.make({ client, channel: "cut", throttle: 0, heard: hear })
+        const direct = Context.get(yield* Layer.build(layerUrl(url)), PgClient.PgClient)
+        const listener = yield* make(direct, (queues) => Queue.offerUnsafe(heard, queues))
+        const ringer = yield* make(yield* PgClient.PgClient, () => {})
+        yield* listener.listen
+        assert.isUndefined(yield* Queue.take(heard))
+        ringer.ring(["before"])
+        assert.deepStrictEqual(yield* Queue.take(heard), ["before"])
+        proxy.blackhole(/doorbell/)
+        proxy.heal()
+        ringer.ring(["after"])
+        assert.deepStrictEqual(yield* Queue.take(heard), ["after"])
       })
     )
 
