@@ -70,9 +70,6 @@ export interface PolyqueueService {
   readonly refuseInTransaction: (operation: string) => Effect.Effect<void, StoreError>
 }
 
-/** A producer that publishes itself leaves the relay this long before it looks after the hint. */
-const publishGrace = 5_000
-
 const make = Effect.fnUntraced(function* (
   broker: Broker["Service"] | undefined,
   metrics: Metrics["Service"]
@@ -83,7 +80,7 @@ const make = Effect.fnUntraced(function* (
   const waitEnded = yield* Waiters.make(store)
   const publisher = broker === undefined ? undefined : yield* HintPublisher.make(broker, metrics)
   const hinted = broker === undefined || broker.capabilities.carriesHints
-  const publishIn = broker === undefined ? 0 : publishGrace
+  const publishIn = broker === undefined ? 0 : HintPublisher.publishGrace
 
   const refuseInTransaction = (operation: string) =>
     Effect.flatMap(store.inTransaction, (inside) =>

@@ -10,7 +10,7 @@ export interface Scenario {
   readonly systems: ReadonlyArray<string>
   /** Filled with jobs before, by a process of its own. */
   readonly isFilled?: boolean
-  /** Its ratios are to this system; default Polyqueue's own. */
+  /** What differs from the common request. */
   readonly options?: Partial<Request>
   /** How often; default the number of rounds. */
   readonly rounds?: number

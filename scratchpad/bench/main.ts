@@ -10,11 +10,11 @@
 import { execFileSync } from "node:child_process"
 import { parseArgs } from "node:util"
 import { startServer } from "../../test/support/PostgresServer.ts"
+import { findBinary, startRedis } from "../../test/support/Redis.ts"
 import { type Answer, measure, percentile, type Request } from "./Measurement.ts"
 import * as Build from "./Build.ts"
 import * as Peers from "./Peers.ts"
 import * as Plan from "./Plan.ts"
-import * as RedisServer from "./RedisServer.ts"
 
 const usage = "npm run bench -- [--quick] [--peers] [--json] [--rounds N] [--only WORD]"
 const { values: flags } = (() => {
@@ -63,7 +63,8 @@ const given = process.env["POLYQUEUE_BENCH_DB_URL"]
 // Both servers end with this process, and take their folders with them
 const postgres =
   given ?? (await startServer({ durable: true, settings: { shared_buffers: "256MB", max_wal_size: "4GB" } })).url
-const redis = process.env["POLYQUEUE_BENCH_REDIS_URL"] ?? (await RedisServer.start())
+const redis =
+  process.env["POLYQUEUE_BENCH_REDIS_URL"] ?? (findBinary() === undefined ? undefined : (await startRedis()).url)
 const peers = flags.peers ? Peers.install() : undefined
 
 const base: Request = {

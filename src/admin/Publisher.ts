@@ -4,6 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { Broker } from "../Broker.ts"
+import { publishGrace } from "../client/HintPublisher.ts"
 import type { ActionResult } from "../store/JobStoreDriver.ts"
 
 export interface Publisher {
@@ -18,11 +19,8 @@ export interface Publisher {
 /** Everything is left to the relay and to polls. */
 export const none: Publisher = { grace: 0, publish: () => Effect.void, ring: () => Effect.void }
 
-/** As a producer that publishes itself. */
-const grace = 5_000
-
 export const make = (broker: Broker["Service"]): Publisher => ({
-  grace: broker.capabilities.carriesHints ? grace : 0,
+  grace: broker.capabilities.carriesHints ? publishGrace : 0,
   publish: (results) => {
     const hints = results.flatMap(({ hint, id }) =>
       hint === undefined ? [] : [{ ...hint, jobId: id, publication: 1 }]

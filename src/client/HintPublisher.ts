@@ -12,6 +12,8 @@ import type { Hint } from "../broker/BrokerDriver.ts"
 import type { Metrics } from "../Metrics.ts"
 import * as Signal from "../worker/Signal.ts"
 
+/** Whoever publishes a job's hint himself leaves the relay this long, in ms, before it looks after it. */
+export const publishGrace = 5_000
 /** Hints that wait at most; more are left to the relay. */
 const maxWaiting = 50_000
 /** Hints per request. The broker splits further where it must. */

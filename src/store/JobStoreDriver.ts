@@ -172,6 +172,22 @@ export type Settlement = Lease &
     | { readonly _tag: "Cancelled" }
   )
 
+/** What an attempt that ends so is called in the log. */
+export const outcomeOf = (settlement: Settlement): AttemptOutcome => {
+  switch (settlement._tag) {
+    case "Succeeded":
+      return "succeeded"
+    case "Failed":
+      return settlement.error.code === "timedOut" ? "timedOut" : "failed"
+    case "Snoozed":
+      return "snoozed"
+    case "Released":
+      return "released"
+    case "Cancelled":
+      return "cancelled"
+  }
+}
+
 /**
  * `Settled`: written now; `status` is what the job became (a requested cancel turns a retry into `cancelled`).
  * `AlreadyMine`: an earlier try of this very settle was written, only its reply was lost. `LeaseLost`: this attempt is

@@ -7,7 +7,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { AttemptOutcome, Settlement, SettleOutcome } from "../store/JobStoreDriver.ts"
+import { outcomeOf, type Settlement, type SettleOutcome } from "../store/JobStoreDriver.ts"
 import { type Ending, type Held, leaseOf } from "./Held.ts"
 import * as Signal from "./Signal.ts"
 import type { Slots } from "./Slots.ts"
@@ -138,20 +138,5 @@ const endingOf = (settlement: Settlement): Ending => {
       return settlement.retryIn === undefined ? "failed" : "again"
     default:
       return "again"
-  }
-}
-
-const outcomeOf = (settlement: Settlement): AttemptOutcome => {
-  switch (settlement._tag) {
-    case "Succeeded":
-      return "succeeded"
-    case "Failed":
-      return settlement.error.code === "timedOut" ? "timedOut" : "failed"
-    case "Snoozed":
-      return "snoozed"
-    case "Released":
-      return "released"
-    case "Cancelled":
-      return "cancelled"
   }
 }

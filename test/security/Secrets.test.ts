@@ -13,14 +13,7 @@ import * as ServiceBusBroker from "../../src/broker/ServiceBusBroker.ts"
 import * as SqsBroker from "../../src/broker/SqsBroker.ts"
 import { Broker, CurrentJob, Job, JobStore, Polyqueue, type Ports, TerminalError, Worker } from "../../src/index.ts"
 import { describePostgres, layerFresh, layerUrl } from "../support/Postgres.ts"
-import { overhear, shapes } from "../support/Overheard.ts"
-
-const canary = "c4n4ryS3cret"
-
-const hides = (text: string, what: string) => {
-  const at = text.indexOf(canary)
-  assert.strictEqual(at, -1, `${what}: ${text.slice(Math.max(0, at - 300), at + 60)}`)
-}
+import { canary, hides, overhear, shapes } from "../support/Overheard.ts"
 
 class Rejected extends Schema.TaggedError<Rejected>()("Rejected", { code: Schema.Int }) {}
 

@@ -10,15 +10,8 @@ import { createCipheriv, createDecipheriv, randomBytes, randomUUID } from "node:
 import { Broker, CurrentJob, Job, JobStore, Polyqueue, TerminalError, Worker } from "../../src/index.ts"
 import type { JobId } from "../../src/JobId.ts"
 import { run } from "../support/Cli.ts"
-import { overhear } from "../support/Overheard.ts"
+import { canary, hides, overhear } from "../support/Overheard.ts"
 import { describePostgres, freshDatabase, layerUrl } from "../support/Postgres.ts"
-
-const canary = "c4n4ryS3cret"
-
-const hides = (text: string, what: string) => {
-  const at = text.indexOf(canary)
-  assert.strictEqual(at, -1, `${what}: ${text.slice(Math.max(0, at - 300), at + 60)}`)
-}
 
 class Rejected extends Schema.TaggedError<Rejected>()("Rejected", { code: Schema.Int }) {}
 const credentials = Schema.Struct({ user: Schema.String, password: Schema.String })

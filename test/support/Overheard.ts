@@ -2,9 +2,19 @@
  * Runs an effect with loggers, a tracer and metrics that keep everything: what was said, in every form that a logger could
  * give it, for tests that look for what must not be said, or must not be said like that.
  */
+import { assert } from "@effect/vitest"
 import { Cause, Effect, Exit, Logger, Metric, References, Tracer } from "effect"
 import { PrometheusMetrics } from "effect/observability"
 import { inspect } from "node:util"
+
+/** What nobody may ever see. */
+export const canary = "c4n4ryS3cret"
+
+/** Fails, and shows where, when `text` has the canary. */
+export const hides = (text: string, what: string): void => {
+  const at = text.indexOf(canary)
+  assert.strictEqual(at, -1, `${what}: ${text.slice(Math.max(0, at - 300), at + 60)}`)
+}
 
 export interface Overheard<A, E> {
   readonly exit: Exit.Exit<A, E>

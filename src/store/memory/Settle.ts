@@ -3,7 +3,14 @@
  * one of them applies only while the row is `processing` under that attempt and claim.
  */
 import type { StoreError } from "../../JobError.ts"
-import type { Lease, Renewal, Settlement, SettleOutcome, StoredError } from "../JobStoreDriver.ts"
+import {
+  type Lease,
+  outcomeOf,
+  type Renewal,
+  type Settlement,
+  type SettleOutcome,
+  type StoredError
+} from "../JobStoreDriver.ts"
 import { refused } from "./Enqueue.ts"
 import { exit, type Ending } from "./Exit.ts"
 import type { JobRow } from "./JobRow.ts"
@@ -43,27 +50,22 @@ const kept = ({ code, message, stack, trace, value }: StoredError): StoredError 
 })
 
 const ending = (now: number, settlement: Settlement): Ending => {
+  const of = { outcome: outcomeOf(settlement), finalizedBy: "worker" } as const
   switch (settlement._tag) {
     case "Succeeded":
-      return {
-        outcome: "succeeded",
-        finalizedBy: "worker",
-        next: { status: "succeeded" },
-        result: settlement.result ?? "null"
-      }
+      return { ...of, next: { status: "succeeded" }, result: settlement.result ?? "null" }
     case "Failed":
       return {
-        outcome: settlement.error.code === "timedOut" ? "timedOut" : "failed",
-        finalizedBy: "worker",
+        ...of,
         next: settlement.retryIn === undefined ? { status: "failed" } : { runAt: now + settlement.retryIn },
         error: kept(settlement.error)
       }
     case "Snoozed":
-      return { outcome: "snoozed", finalizedBy: "worker", next: { runAt: now + settlement.delay } }
+      return { ...of, next: { runAt: now + settlement.delay } }
     case "Released":
-      return { outcome: "released", finalizedBy: "worker", next: { runAt: now } }
+      return { ...of, next: { runAt: now } }
     case "Cancelled":
-      return { outcome: "cancelled", finalizedBy: "worker", next: { status: "cancelled" } }
+      return { ...of, next: { status: "cancelled" } }
   }
 }
 

@@ -5,7 +5,14 @@
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../JobError.ts"
-import type { AttemptOutcome, Lease, Settlement, SettleOutcome, Status } from "../JobStoreDriver.ts"
+import {
+  type AttemptOutcome,
+  type Lease,
+  outcomeOf,
+  type Settlement,
+  type SettleOutcome,
+  type Status
+} from "../JobStoreDriver.ts"
 import type { DatabaseClock } from "./DatabaseClock.ts"
 import { errorText, heldColumns, leave, logAttempts, owned } from "./Exit.ts"
 import type { Names } from "./Names.ts"
@@ -70,22 +77,22 @@ interface Ending {
 }
 
 const ending = (settlement: Settlement): Ending => {
+  const outcome = outcomeOf(settlement)
   switch (settlement._tag) {
     case "Succeeded":
-      return { outcome: "succeeded", next: "succeeded", result: settlement.result ?? "null" }
+      return { outcome, next: "succeeded", result: settlement.result ?? "null" }
     case "Failed": {
-      const outcome = settlement.error.code === "timedOut" ? "timedOut" : "failed"
       const error = errorText(settlement.error)
       return settlement.retryIn === undefined
         ? { outcome, next: "failed", error }
         : { outcome, next: "queued", wait: settlement.retryIn, error }
     }
     case "Snoozed":
-      return { outcome: "snoozed", next: "queued", wait: settlement.delay }
+      return { outcome, next: "queued", wait: settlement.delay }
     case "Released":
-      return { outcome: "released", next: "queued" }
+      return { outcome, next: "queued" }
     case "Cancelled":
-      return { outcome: "cancelled", next: "cancelled" }
+      return { outcome, next: "cancelled" }
   }
 }
 

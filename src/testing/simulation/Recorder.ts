@@ -4,25 +4,10 @@
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../JobError.ts"
-import type { AttemptOutcome, JobStoreDriver, Settlement } from "../../store/JobStoreDriver.ts"
+import { type JobStoreDriver, outcomeOf, type Settlement } from "../../store/JobStoreDriver.ts"
 import type { History } from "./History.ts"
 import type { Process } from "./Process.ts"
 import type { World } from "./World.ts"
-
-const outcomeOf = (settlement: Settlement): AttemptOutcome => {
-  switch (settlement._tag) {
-    case "Succeeded":
-      return "succeeded"
-    case "Failed":
-      return settlement.error.code === "timedOut" ? "timedOut" : "failed"
-    case "Snoozed":
-      return "snoozed"
-    case "Released":
-      return "released"
-    case "Cancelled":
-      return "cancelled"
-  }
-}
 
 /** How long after its settle a job may not be claimed. */
 const delayOf = (settlement: Settlement): number =>
