@@ -79,8 +79,10 @@ const make = Effect.fnUntraced(function* (
   const makeId = yield* Ids.make
   const waitEnded = yield* Waiters.make(store)
   const publisher = broker === undefined ? undefined : yield* HintPublisher.make(broker, metrics)
-  const hinted = broker === undefined || broker.capabilities.carriesHints
-  const publishIn = broker === undefined ? 0 : HintPublisher.publishGrace
+  const route: DraftCheck.Route = {
+    hinted: broker === undefined || broker.capabilities.carriesHints,
+    publishIn: broker === undefined ? 0 : HintPublisher.publishGrace
+  }
 
   const refuseInTransaction = (operation: string) =>
     Effect.flatMap(store.inTransaction, (inside) =>
@@ -113,14 +115,6 @@ const make = Effect.fnUntraced(function* (
     return Effect.flatMap(store.inTransaction, (inside) => (inside ? publisher.direct(hints) : publisher.later(hints)))
   }
 
-  const complete = (draft: DraftCheck.Draft, metadata: string | undefined): Result.Result<NewJob, EnqueueError> =>
-    Result.map(DraftCheck.check(draft, defaults), (checked) => ({
-      ...checked,
-      metadata,
-      hinted,
-      publishIn: checked.delay <= 0 && checked.runAt === undefined ? publishIn : 0
-    }))
-
   const answer = (job: NewJob, outcome: EnqueueOutcome): Result.Result<Made, EnqueueError> => {
     switch (outcome._tag) {
       case "Inserted":
@@ -152,7 +146,7 @@ const make = Effect.fnUntraced(function* (
   }
 
   const enqueue = Effect.fnUntraced(function* (draft: DraftCheck.Draft) {
-    const job = yield* Effect.fromResult(complete(draft, yield* TraceContext.current))
+    const job = yield* Effect.fromResult(DraftCheck.check(draft, defaults, route, yield* TraceContext.current))
     const outcome = yield* Effect.mapError(store.enqueueOne(job), (error) => refused(job, error))
     if (outcome._tag === "Inserted") {
       count(job, 1, 0)
@@ -166,7 +160,7 @@ const make = Effect.fnUntraced(function* (
     const metadata = yield* TraceContext.current
     const jobs: Array<NewJob> = []
     for (const draft of drafts) {
-      const job = complete(draft, metadata)
+      const job = DraftCheck.check(draft, defaults, route, metadata)
       if (Result.isFailure(job)) return yield* job.failure
       jobs.push(job.success)
     }

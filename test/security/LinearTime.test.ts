@@ -43,7 +43,8 @@ const draft: DraftCheck.Draft = {
   keyScope: "retained",
   tags: []
 }
-const check = (over: Partial<DraftCheck.Draft>) => DraftCheck.check({ ...draft, ...over }, JobDefaults.defaultValue())
+const check = (over: Partial<DraftCheck.Draft>) =>
+  DraftCheck.check({ ...draft, ...over }, JobDefaults.defaultValue(), { hinted: true, publishIn: 0 }, undefined)
 const failed = (message: string) => Object.assign(new Error(message), { code: message })
 
 const subjects: Readonly<Record<string, (text: string) => unknown>> = {

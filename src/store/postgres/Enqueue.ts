@@ -10,7 +10,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import { StoreError } from "../../JobError.ts"
 import type { EnqueueOutcome, NewJob } from "../JobStoreDriver.ts"
 import type { DatabaseClock } from "./DatabaseClock.ts"
-import { alikeParams, alikeStatement, areAlike, arrayText } from "./EnqueueAlike.ts"
+import { alikeParams, alikeStatement, areAlike, arrayText, uuid } from "./EnqueueAlike.ts"
 import * as Duplicates from "./Duplicates.ts"
 import type { Entry } from "./Duplicates.ts"
 import { fromSqlError } from "./Failure.ts"
@@ -96,8 +96,6 @@ const byId = (a: Entry, b: Entry): number => byText(a.id, b.id) || a.at - b.at
 const byKey = (a: Entry, b: Entry): number =>
   byText(a.job.type, b.job.type) || byText(a.job.key ?? "", b.job.key ?? "") || a.at - b.at
 
-const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
-
 const notUuid = (id: string) =>
   new StoreError({
     reason: "Refused",
@@ -106,6 +104,14 @@ const notUuid = (id: string) =>
   })
 
 const inserted: EnqueueOutcome = { _tag: "Inserted" }
+
+/** Where a statement that is refused as a whole says nothing of each job. */
+const ifRefused = <A, B>(first: Effect.Effect<A, StoreError>, otherwise: () => Effect.Effect<B, StoreError>) =>
+  Effect.catchIf(
+    first,
+    (error) => error.reason === "Refused",
+    () => otherwise()
+  )
 
 /** How often a job that was neither inserted nor found (the other side rolled back, or ended) is tried again. */
 const rounds = 5
@@ -160,10 +166,8 @@ export const make = (db: Db) => {
   })
 
   /** Inserts what is alike by the cheap statement. Fails as a whole. */
-  const insertAllAlike = (run: Run, entries: ReadonlyArray<Entry>, outcomes: Array<EnqueueOutcome>) =>
-    Effect.map(run("enqueue", insertAlike, alikeParams(entries)), () => {
-      for (const { at } of entries) outcomes[at] = inserted
-    })
+  const insertAllAlike = (jobs: ReadonlyArray<NewJob>) =>
+    Effect.map(db.ambient("enqueue", insertAlike, alikeParams(jobs)), () => jobs.map(() => inserted))
 
   /** Inserts inside a transaction or savepoint; what is refused as a whole is halved until the culprit stands alone. */
   const inTransaction = (
@@ -191,22 +195,6 @@ export const make = (db: Db) => {
       )
     )
 
-  /** In the caller's transaction: the cheap statement first, in a savepoint of its own. */
-  const inside = (entries: ReadonlyArray<Entry>, outcomes: Array<EnqueueOutcome>): Effect.Effect<void, StoreError> => {
-    const general = inTransaction(db.ambientClient, db.ambient, entries, outcomes)
-    if (!areAlike(entries)) return general
-    return undying(
-      db.ambientClient.withTransaction(insertAllAlike(db.ambient, entries, outcomes)),
-      isStoreFailure
-    ).pipe(
-      Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error))),
-      Effect.catchIf(
-        (error) => error.reason === "Refused",
-        () => general
-      )
-    )
-  }
-
   /** Outside a transaction a conflict with another one is ours to retry. */
   const conflicts = {
     schedule: Schedule.max([Schedule.jittered(Schedule.exponential("20 millis")), Schedule.recurs(4)]),
@@ -222,22 +210,18 @@ export const make = (db: Db) => {
         Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error)))
       )
     })
-    const alone = (first: Effect.Effect<void, StoreError>) =>
-      Effect.catchIf(
-        first,
-        (error) => error.reason === "Refused",
-        () => together
-      )
-    const first = areAlike(entries)
-      ? alone(insertAllAlike(db.ambient, entries, outcomes))
-      : entries.every(({ job }) => job.key === undefined && job.freshId)
-        ? alone(insertAll(db.ambient, entries, outcomes))
-        : together
-    return Effect.retry(first, conflicts)
+    return Effect.retry(
+      entries.every(({ job }) => job.key === undefined && job.freshId)
+        ? ifRefused(insertAll(db.ambient, entries, outcomes), () => together)
+        : together,
+      conflicts
+    )
   }
 
-  return Effect.fnUntraced(function* (
-    jobs: ReadonlyArray<NewJob>
+  /** Any jobs. */
+  const general = Effect.fnUntraced(function* (
+    jobs: ReadonlyArray<NewJob>,
+    isInside: boolean
   ): Effect.fn.Return<ReadonlyArray<EnqueueOutcome>, StoreError> {
     const refused = new Map<number, EnqueueOutcome>()
     const entries: Array<Entry> = []
@@ -248,8 +232,22 @@ export const make = (db: Db) => {
     })
     const outcomes: Array<EnqueueOutcome> = []
     if (entries.length > 0) {
-      yield* (yield* db.inTransaction) ? inside(entries, outcomes) : outside(entries, outcomes)
+      yield* isInside ? inTransaction(db.ambientClient, db.ambient, entries, outcomes) : outside(entries, outcomes)
     }
     return jobs.map((_, at) => refused.get(at) ?? outcomes[at]!)
   })
+
+  /** Jobs that are alike: the cheap statement first, in the caller's transaction within a savepoint of its own. */
+  const alike = (jobs: ReadonlyArray<NewJob>, isInside: boolean) =>
+    ifRefused(
+      isInside
+        ? undying(db.ambientClient.withTransaction(insertAllAlike(jobs)), isStoreFailure).pipe(
+            Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error)))
+          )
+        : Effect.retry(insertAllAlike(jobs), conflicts),
+      () => general(jobs, isInside)
+    )
+
+  return (jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<EnqueueOutcome>, StoreError> =>
+    Effect.flatMap(db.inTransaction, (isInside) => (areAlike(jobs) ? alike(jobs, isInside) : general(jobs, isInside)))
 }

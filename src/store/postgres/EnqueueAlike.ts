@@ -9,12 +9,6 @@ import type { DatabaseClock } from "./DatabaseClock.ts"
 import type { Names } from "./Names.ts"
 import * as Params from "./Params.ts"
 
-/** A job with its id as Postgres writes it. */
-interface Named {
-  readonly job: NewJob
-  readonly id: string
-}
-
 /** `$1` ids, `$2` payloads, `$3` trace contexts; the rest is of all jobs, in the order of `alikeParams`. */
 export const alikeStatement = (names: Names, clock: DatabaseClock): string =>
   `insert into ${names.jobs} (id, run_at, enqueued_at, publish_at, publications, timeout, max_attempts, max_crashes,
@@ -31,29 +25,33 @@ export const alikeStatement = (names: Names, clock: DatabaseClock): string =>
 const sameItems = <A>(a: ReadonlyArray<A>, b: ReadonlyArray<A>): boolean =>
   a === b || (a.length === b.length && a.every((item, i) => item === b[i]))
 
+/** Also of job ids: whether Postgres would write it this way. */
+export const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+
+const isLike = (first: NewJob, job: NewJob): boolean =>
+  job.freshId &&
+  job.key === undefined &&
+  job.type === first.type &&
+  job.queue === first.queue &&
+  job.priority === first.priority &&
+  job.delay === first.delay &&
+  job.runAt === first.runAt &&
+  job.publishIn === first.publishIn &&
+  job.timeout === first.timeout &&
+  job.timeoutThen === first.timeoutThen &&
+  job.maxAttempts === first.maxAttempts &&
+  job.maxCrashes === first.maxCrashes &&
+  job.maxSnoozes === first.maxSnoozes &&
+  job.hinted === first.hinted &&
+  job.keyScope === first.keyScope &&
+  sameItems(job.retryDelays, first.retryDelays) &&
+  sameItems(job.tags, first.tags) &&
+  uuid.test(job.id)
+
 /** Whether one `alikeStatement` can insert them. */
-export const areAlike = (entries: ReadonlyArray<Named>): boolean => {
-  const first = entries[0]!.job
-  return entries.every(
-    ({ job }) =>
-      job.freshId &&
-      job.key === undefined &&
-      job.type === first.type &&
-      job.queue === first.queue &&
-      job.priority === first.priority &&
-      job.delay === first.delay &&
-      job.runAt === first.runAt &&
-      job.publishIn === first.publishIn &&
-      job.timeout === first.timeout &&
-      job.timeoutThen === first.timeoutThen &&
-      job.maxAttempts === first.maxAttempts &&
-      job.maxCrashes === first.maxCrashes &&
-      job.maxSnoozes === first.maxSnoozes &&
-      job.hinted === first.hinted &&
-      job.keyScope === first.keyScope &&
-      sameItems(job.retryDelays, first.retryDelays) &&
-      sameItems(job.tags, first.tags)
-  )
+export const areAlike = (jobs: ReadonlyArray<NewJob>): boolean => {
+  const first = jobs[0]
+  return first !== undefined && jobs.every((job) => isLike(first, job))
 }
 
 /** An array as Postgres reads it from text: arrays of arrays cannot be unnested by row. */
@@ -63,12 +61,12 @@ export const arrayText = (items: ReadonlyArray<string | number>): string | null 
     : `{${items.map((item) => (typeof item === "number" ? item : `"${item.replaceAll(/["\\]/g, "\\$&")}"`)).join(",")}}`
 
 /** Of jobs that are alike. */
-export const alikeParams = (entries: ReadonlyArray<Named>): ReadonlyArray<unknown> => {
-  const { job } = entries[0]!
+export const alikeParams = (jobs: ReadonlyArray<NewJob>): ReadonlyArray<unknown> => {
+  const job = jobs[0]!
   return [
-    Params.uuids(entries.map(({ id }) => id)),
-    Params.texts(entries.map(({ job }) => job.payload)),
-    Params.texts(entries.map(({ job }) => job.metadata)),
+    Params.uuids(jobs.map(({ id }) => id)),
+    Params.texts(jobs.map(({ payload }) => payload)),
+    Params.texts(jobs.map(({ metadata }) => metadata)),
     Params.float(job.runAt ?? null),
     Params.float(job.delay),
     Params.float(job.publishIn),
