@@ -9,17 +9,24 @@ import type { DatabaseClock } from "./DatabaseClock.ts"
 import type { Names } from "./Names.ts"
 import * as Params from "./Params.ts"
 
-/** `$1` ids, `$2` payloads, `$3` trace contexts; the rest is of all jobs, in the order of `alikeParams`. */
+/**
+ * `$1` ids, `$2` payloads, `$3` trace contexts; the rest is of all jobs, in the order of `alikeParams`. `offset 0` keeps
+ * what is computed of it from being computed again for every row.
+ */
 export const alikeStatement = (names: Names, clock: DatabaseClock): string =>
   `insert into ${names.jobs} (id, run_at, enqueued_at, publish_at, publications, timeout, max_attempts, max_crashes,
     max_snoozes, priority, hinted, unique_live, status, queue, type, timeout_then, payload, retry_delays, tags, metadata)
-  select t.id, c.run_at, c.at, case when $12::bool then c.run_at + $6::float8 * interval '1 millisecond' end,
-    case when $12::bool and $6::float8 > 0 then 1 else 0 end, $7::float8::bigint, $8::int4, $9::int4, $10::int4,
-    $11::int4::int2, $12::bool, $13::bool, 'queued', $14::text, $15::text, $16::text, t.payload::jsonb,
-    $17::text::real[], $18::text::text[], t.metadata::jsonb
+  select t.id, c.run_at, c.at, c.publish_at, c.publications, c.timeout, $8::int4, $9::int4, $10::int4, c.priority,
+    $12::bool, $13::bool, 'queued', $14::text, $15::text, $16::text, t.payload::jsonb, c.retry_delays, c.tags,
+    t.metadata::jsonb
   from (
-    select c.at, coalesce(to_timestamp($4::float8 / 1000), c.at + $5::float8 * interval '1 millisecond') as run_at
-    from (select ${clock.moment} as at offset 0) c offset 0
+    select c.at, c.run_at, case when $12::bool then c.run_at + $6::float8 * interval '1 millisecond' end as publish_at,
+      case when $12::bool and $6::float8 > 0 then 1 else 0 end as publications, $7::float8::bigint as timeout,
+      $11::int4::int2 as priority, $17::text::real[] as retry_delays, $18::text::text[] as tags
+    from (
+      select c.at, coalesce(to_timestamp($4::float8 / 1000), c.at + $5::float8 * interval '1 millisecond') as run_at
+      from (select ${clock.moment} as at offset 0) c offset 0
+    ) c offset 0
   ) c, unnest((select $1::uuid[]), (select $2::text[]), (select $3::text[])) as t(id, payload, metadata)`
 
 const sameItems = <A>(a: ReadonlyArray<A>, b: ReadonlyArray<A>): boolean =>
