@@ -287,25 +287,34 @@ export const make = <
   const decodeSuccess = Schema.decodeUnknownEffect(codec.success) as Free
   const decodeError = Schema.decodeUnknownEffect(codec.error) as Free
 
+  const wrong = (jobId: string, what: string, error: { readonly message: string } | string) =>
+    invalid(
+      jobId,
+      "InvalidPayload",
+      `${tag}: payload${typeof error === "string" ? " cannot be read" : what}: ${messageOf(error)}`
+    )
+
+  const encodeMade = (jobId: string, value: unknown): Effect.Effect<Encoded, EnqueueError> => {
+    const json = guarded(() => encodePayload(value))
+    return isSuccess(json)
+      ? Effect.succeed({ value, json: json.value })
+      : Effect.mapBoth(json, {
+          onFailure: (error) => wrong(jobId, " does not encode", error),
+          onSuccess: (json) => ({ value, json })
+        })
+  }
+
   /** The payload, made and encoded: on the spot unless its schema has to ask somebody. */
   const encode = (jobId: string, input: unknown): Effect.Effect<Encoded, EnqueueError> => {
-    const wrong = (what: string, error: { readonly message: string } | string) =>
-      invalid(
-        jobId,
-        "InvalidPayload",
-        `${tag}: payload${typeof error === "string" ? " cannot be read" : what}: ${messageOf(error)}`
-      )
-    const made = Effect.mapErrorEager(
-      guarded(() => payloadSchema.makeEffect(input as never)),
-      (issue) => wrong("", typeof issue === "string" ? issue : new Schema.SchemaError(issue))
-    )
-    return Effect.flatMapEager(made, (value) => {
-      const json = Effect.mapErrorEager(
-        guarded(() => encodePayload(value)),
-        (error) => wrong(" does not encode", error)
-      )
-      return Effect.mapEager(json, (json) => ({ value, json }))
-    })
+    const made = guarded(() => payloadSchema.makeEffect(input as never))
+    return isSuccess(made)
+      ? encodeMade(jobId, made.value)
+      : Effect.flatMap(
+          Effect.mapError(made, (issue) =>
+            wrong(jobId, "", typeof issue === "string" ? issue : new Schema.SchemaError(issue))
+          ),
+          (value) => encodeMade(jobId, value)
+        )
   }
 
   const draft = Effect.fnUntraced(function* (input: unknown, own: EnqueueOptions | undefined) {
@@ -430,11 +439,12 @@ export const make = <
     enqueue,
     enqueueAll: Effect.fnUntraced(function* (inputs: Iterable<unknown>, own?: SharedOptions) {
       const queue = yield* Polyqueue
+      const payloads = Array.from(inputs)
+      const ids = yield* queue.makeIds(payloads.length)
       const drafts: Array<Draft> = []
-      for (const input of inputs) {
-        const jobId = yield* queue.makeId
-        const payload = encode(jobId, input)
-        drafts.push(draftOf(jobId, isSuccess(payload) ? payload.value : yield* payload, own))
+      for (let i = 0; i < payloads.length; i++) {
+        const payload = encode(ids[i]!, payloads[i])
+        drafts.push(draftOf(ids[i]!, isSuccess(payload) ? payload.value : yield* payload, own))
       }
       const made = yield* queue.enqueueAll(drafts)
       return made.map((one) => new JobHandle(one.id, one.deduplicated))

@@ -49,6 +49,8 @@ export interface Made {
 export interface PolyqueueService {
   /** A fresh job id (UUIDv7). */
   readonly makeId: Effect.Effect<JobId>
+  /** As many as are asked for, in ascending order. */
+  readonly makeIds: (count: number) => Effect.Effect<ReadonlyArray<JobId>>
   readonly enqueue: (draft: DraftCheck.Draft) => Effect.Effect<Made, EnqueueError>
   /** One statement: all or none. */
   readonly enqueueAll: (drafts: ReadonlyArray<DraftCheck.Draft>) => Effect.Effect<ReadonlyArray<Made>, EnqueueError>
@@ -76,7 +78,7 @@ const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<PolyqueueService, never, JobStore | Scope.Scope> {
   const store = yield* JobStore
   const defaults = yield* JobDefaults
-  const makeId = yield* Ids.make
+  const ids = yield* Ids.source
   const waitEnded = yield* Waiters.make(store)
   const publisher = broker === undefined ? undefined : yield* HintPublisher.make(broker, metrics)
   const route: DraftCheck.Route = {
@@ -166,12 +168,14 @@ const make = Effect.fnUntraced(function* (
     }
     const outcomes = yield* Effect.mapError(store.enqueue(jobs), (error) => refused(jobs[0]!, error))
     const made: Array<Made> = []
+    const inserted: Array<NewJob> = []
     for (let i = 0; i < jobs.length; i++) {
-      const one = answer(jobs[i]!, outcomes[i]!)
+      const [job, outcome] = [jobs[i]!, outcomes[i]!]
+      const one = answer(job, outcome)
       if (Result.isFailure(one)) return yield* one.failure
       made.push(one.success)
+      if (outcome._tag === "Inserted") inserted.push(job)
     }
-    const inserted = jobs.filter((_, i) => outcomes[i]!._tag === "Inserted")
     count(jobs[0]!, inserted.length, jobs.length - inserted.length)
     if (inserted.length > 0) yield* publish(inserted)
     return made
@@ -182,7 +186,8 @@ const make = Effect.fnUntraced(function* (
       record === undefined ? Effect.fail(new JobNotFound({ id })) : Effect.succeed(record)
     )
   return {
-    makeId: makeId as Effect.Effect<JobId>,
+    makeId: ids.one as Effect.Effect<JobId>,
+    makeIds: ids.many as PolyqueueService["makeIds"],
     enqueue: (draft) => TraceContext.producer(draft.type, enqueue(draft)),
     enqueueAll: (drafts) => TraceContext.producer(drafts[0]?.type ?? "", enqueueAll(drafts)),
     get,
