@@ -268,6 +268,8 @@ const start = Effect.fnUntraced(function* (
   yield* Settler.make(worker, slots)
   const onStopped = yield* OnStopped
   const stop: Effect.Effect<void> = yield* Effect.cached(Effect.suspend(() => drain(worker, slots, leases, heartbeat)))
+  // While it registers, so that the first claim finds the store's sessions open
+  yield* Effect.forkScoped(Effect.ignore(worker.store.nextDue(pools.flatMap((pool) => pool.ranges))))
   const heartbeat: Heartbeat.Heartbeat = yield* Heartbeat.make(
     worker,
     slots,
@@ -312,7 +314,7 @@ const drain = (
     slots.close()
     yield* heartbeat.now
     yield* Effect.timeoutOption(empty, Duration.millis(timings.shutdownGrace))
-    for (const held of slots.held.values()) slots.interrupt(held, "shutdown")
+    for (const held of slots.held) slots.interrupt(held, "shutdown")
     // An interrupted handler has its grace, its settle some round trips
     yield* Effect.timeoutOption(empty, Duration.millis(timings.interruptGrace + 1_000))
     yield* Effect.timeoutOption(leases.giveBack, "1 second")

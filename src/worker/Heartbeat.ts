@@ -41,7 +41,7 @@ export const make = Effect.fnUntraced(function* (
   }
   const say = (state: Pick<WorkerInfo, "status" | "slots">) => {
     const running: Array<string> = []
-    for (const held of slots.held.values()) {
+    for (const held of slots.held) {
       if (running.length === maxReported) break
       if (held.phase === "running") running.push(held.job.id)
     }

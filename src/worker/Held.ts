@@ -9,14 +9,13 @@ import type { ClaimedJob, Lease } from "../store/JobStoreDriver.ts"
 import type { Pool } from "./Pool.ts"
 
 export interface Held {
-  /** `keyOf` its attempt. */
-  readonly key: string
   readonly job: ClaimedJob
   readonly definition: Definition
   readonly handler: HandlerService
   readonly pool: Pool
   /** `buffered`: waits for a slot. `running`: its fiber is alive. `ended`: its settle is due or in flight. */
   phase: "buffered" | "running" | "ended"
+  /** While its handler runs. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined
   /** Why we asked the fiber to stop. */
   interruption: Interruption | undefined

@@ -84,25 +84,24 @@ export const make = Effect.fnUntraced(function* (
     const sentAt = monotonic(clock)
     const renewal = yield* store.renew(batch.map(leaseOf), timings.lease)
     yield* works
-    const notRenewed = new Set<string>()
-    for (const lease of renewal.locked) notRenewed.add(keyOf(lease))
-    for (const lease of renewal.lost) {
-      notRenewed.add(keyOf(lease))
-      const held = slots.held.get(keyOf(lease))
-      if (held !== undefined) lose(held, true)
-    }
+    const lost = new Set(renewal.lost.map(keyOf))
+    const locked = new Set(renewal.locked.map(keyOf))
+    const cancelled = new Set(renewal.cancelled.map(keyOf))
     for (const held of batch) {
-      if (!notRenewed.has(keyOf(held.job))) held.provenUntil = sentAt + timings.lease
-    }
-    for (const lease of renewal.cancelled) {
-      const held = slots.held.get(keyOf(lease))
-      if (held !== undefined) slots.interrupt(held, "cancelled")
+      const key = keyOf(held.job)
+      const isHeld = slots.held.has(held)
+      if (lost.has(key)) {
+        if (isHeld) lose(held, true)
+        continue
+      }
+      if (!locked.has(key)) held.provenUntil = sentAt + timings.lease
+      if (isHeld && cancelled.has(key)) slots.interrupt(held, "cancelled")
     }
   })
 
   /** Given back only then, or when it had its time to: nobody else runs it while it winds down. */
   const hasStopped = ({ fiber, provenUntil }: Held) =>
-    fiber === undefined || fiber.pollUnsafe() !== undefined || monotonic(clock) >= provenUntil + timings.interruptGrace
+    fiber === undefined || monotonic(clock) >= provenUntil + timings.interruptGrace
 
   const giveBack = Effect.gen(function* () {
     const over = Array.from(unproven.keys()).filter(hasStopped)
@@ -133,9 +132,7 @@ export const make = Effect.fnUntraced(function* (
       else yield* Effect.sleep(Duration.millis(Math.min(tryAgainEvery, timings.renewEvery)))
       const now = monotonic(clock)
       // What is past its proof is about to be stopped: a renewal would only keep it from others
-      const all = Array.from(slots.held.values()).filter(
-        ({ phase, provenUntil }) => phase === "ended" || provenUntil > now
-      )
+      const all = Array.from(slots.held).filter(({ phase, provenUntil }) => phase === "ended" || provenUntil > now)
       const renewing = Effect.forEach(
         Array.from({ length: Math.ceil(all.length / maxBatch) }, (_, i) => all.slice(i * maxBatch, (i + 1) * maxBatch)),
         renew,
@@ -174,7 +171,7 @@ export const make = Effect.fnUntraced(function* (
       const wasStalled = late > timings.renewEvery
       let lost = 0
       let next = now + timings.renewEvery
-      for (const held of slots.held.values()) {
+      for (const held of slots.held) {
         if (held.phase === "ended") continue
         if (held.provenUntil <= now) {
           // First: the slot that this frees is not to be filled

@@ -33,8 +33,10 @@ export class Pool {
   mayHaveMore = true
   private buffer: Array<Held> = []
   private head = 0
-  /** Moving average of run times in ms; starts slow, so that nothing is prefetched before something is known. */
+  /** Moving average of run times in ms. Slow until every slot could have ended a job: the first to end are the quickest. */
   private averageRun = slow
+  private firstRuns = 0
+  private firstRunsTotal = 0
 
   constructor(queues: ReadonlyArray<string>, types: ReadonlyArray<string>, slots: number) {
     this.queues = queues
@@ -104,7 +106,12 @@ export class Pool {
   }
 
   ran(milliseconds: number): void {
-    this.averageRun += (milliseconds - this.averageRun) * 0.05
+    if (this.firstRuns >= this.slots) {
+      this.averageRun += (milliseconds - this.averageRun) * 0.05
+      return
+    }
+    this.firstRunsTotal += milliseconds
+    if (++this.firstRuns >= this.slots) this.averageRun = this.firstRunsTotal / this.firstRuns
   }
 }
 

@@ -12,7 +12,7 @@ import { CurrentJob, type Interruption } from "../CurrentJob.ts"
 import type { ClaimedJob, ClaimPool, Settlement } from "../store/JobStoreDriver.ts"
 import * as Attempt from "./Attempt.ts"
 import * as Deadlines from "./Deadlines.ts"
-import { type Ending, type Held, keyOf, leaseOf } from "./Held.ts"
+import { type Ending, type Held, leaseOf } from "./Held.ts"
 import type { Pool } from "./Pool.ts"
 import { type ProgressSink, RunningJob } from "./RunningJob.ts"
 import * as Signal from "./Signal.ts"
@@ -20,8 +20,8 @@ import { monotonic, type WorkerContext } from "./WorkerContext.ts"
 
 export interface Slots {
   readonly pools: ReadonlyArray<Pool>
-  /** Everything held, by attempt. */
-  readonly held: ReadonlyMap<string, Held>
+  /** Everything held, longest first. */
+  readonly held: ReadonlySet<Held>
   /** Raised when more could be claimed than a moment ago. */
   readonly roomy: Signal.Signal
   /** Raised when a settlement is due. */
@@ -81,7 +81,7 @@ export const make = Effect.fnUntraced(function* (
   progress: ProgressSink
 ): Effect.fn.Return<Slots, never, Scope.Scope> {
   const { clock, defaults, metrics, timings } = worker
-  const held = new Map<string, Held>()
+  const held = new Set<Held>()
   const deadlines = yield* Deadlines.make(clock, worker.supervisor)
   const roomy = Signal.make()
   const settleable = Signal.make()
@@ -108,7 +108,7 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const release = (one: Held, ending: Ending) => {
-    if (!held.delete(one.key)) return
+    if (!held.delete(one)) return
     one.phase = "ended"
     if (one.job.suspect) suspectsHeld--
     one.onReleased?.(ending)
@@ -125,6 +125,8 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const onExit = (one: Held, exit: Exit.Exit<string, unknown>) => {
+    // Held until it is settled: what it ran in need not be
+    one.fiber = undefined
     one.ran = monotonic(clock) - one.startedAt
     one.pool.ran(one.ran)
     // Lost, or settled without it because it would not stop: only the slot is left to free
@@ -144,9 +146,11 @@ export const make = Effect.fnUntraced(function* (
 
   const context = (one: Held): Context.Context<never> => {
     const { job } = one
-    return one.handler.context.pipe(
-      Context.add(CurrentJob, new RunningJob(one, progress, clock)),
-      Context.add(References.CurrentLogAnnotations, { job: job.type, jobId: job.id, attempt: job.attempt })
+    const annotations = { job: job.type, jobId: job.id, attempt: job.attempt }
+    return Context.add(
+      Context.add(one.handler.context, CurrentJob, new RunningJob(one, progress, clock)),
+      References.CurrentLogAnnotations,
+      annotations
     ) as Context.Context<never>
   }
 
@@ -158,12 +162,13 @@ export const make = Effect.fnUntraced(function* (
       const one = pool.shift()
       if (one === undefined) break
       // Its lease ended while it waited, or before its claim was answered: given back, if it is ours still
-      if (one.provenUntil <= monotonic(clock)) {
+      const now = monotonic(clock)
+      if (one.provenUntil <= now) {
         interrupt(one, "shutdown")
         continue
       }
       one.phase = "running"
-      one.startedAt = monotonic(clock)
+      one.startedAt = now
       pool.running++
       if (metrics.enabled) {
         const waited = Math.max(0, clock.currentTimeMillisUnsafe() - one.job.runAt)
@@ -194,7 +199,7 @@ export const make = Effect.fnUntraced(function* (
 
   /** It was asked to stop and did not: its job goes on without it, its slot stays taken. */
   const abandonFiber = (one: Held) => {
-    if (one.fiber?.pollUnsafe() !== undefined) return
+    if (one.fiber === undefined) return
     background(
       Effect.logWarning(
         `job ${one.job.id} (${one.job.type}) does not stop ${timings.interruptGrace} ms after it was interrupted (${one.interruption}): unresponsive, its slot stays taken`
@@ -269,13 +274,15 @@ export const make = Effect.fnUntraced(function* (
       )
     },
     accept: (jobs, sentAt, released) => {
+      let handler: ReturnType<typeof worker.handlers.get>
+      let pool: Pool | undefined
       for (const job of jobs) {
-        const handler = worker.handlers.get(job.type)
-        const pool = pools.find((pool) => pool.queues.includes(job.queue))
+        // Jobs of one claim are mostly alike
+        if (handler?.job._tag !== job.type) handler = worker.handlers.get(job.type)
+        if (pool?.queues.includes(job.queue) !== true) pool = pools.find(({ queues }) => queues.includes(job.queue))
         // The store only answers with ranges it was asked for
         if (handler === undefined || pool === undefined) continue
         const one: Held = {
-          key: keyOf(job),
           job,
           definition: handler.job.definition,
           handler: handler.handler,
@@ -288,7 +295,7 @@ export const make = Effect.fnUntraced(function* (
           ran: 0,
           onReleased: released?.(job)
         }
-        held.set(one.key, one)
+        held.add(one)
         if (job.suspect) suspectsHeld++
         // Never into the store of a pool that starts nothing: there it would stand in the way of later claims
         if (closed || draining || resting || pool.slots === 0) interrupt(one, "shutdown")
