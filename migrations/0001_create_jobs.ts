@@ -1,9 +1,14 @@
 /**
- * The tables: jobs, their ended attempts, workers, and what is paused. Impossible rows are impossible by CHECK; what
- * is never null and of fixed width comes first, then what the indexes need, so that Postgres finds it without counting
+ * The tables: jobs, their ended attempts, workers, and what is paused. Impossible rows are impossible by CHECK. All of them
+ * are evaluated whenever a row is written, so what a status allows is one CASE, and characters are rarely counted. What is
+ * never null and of fixed width comes first, then what the indexes need, so that Postgres finds it without counting
  * through the row; what renewals and progress write is in no index, so those updates stay on their page (HOT).
  */
 import type { Names } from "../src/store/postgres/Names.ts"
+
+/** At most so many characters: no more bytes are no more characters, and bytes are known without counting. */
+const atMost = (limit: number, column: string): string =>
+  `(octet_length(${column}) <= ${limit} or length(${column}) <= ${limit})`
 
 const jobs = (n: Names): ReadonlyArray<string> => [
   `create table ${n.jobs} (
@@ -48,15 +53,16 @@ const jobs = (n: Names): ReadonlyArray<string> => [
   error jsonb,
   progress jsonb,
   constraint ${n.local("jobs_pkey")} primary key (id),
-  constraint ${n.local("jobs_status")} check (status in ('queued', 'processing', 'succeeded', 'failed', 'cancelled')),
-  constraint ${n.local("jobs_owner")} check (case when status = 'processing'
-    then claim is not null and lease_owner is not null and lease_expires_at is not null and started_at is not null
-    else claim is null and lease_owner is null and lease_expires_at is null end),
-  constraint ${n.local("jobs_end")} check
-    ((status in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)),
-  constraint ${n.local("jobs_result")} check (result is null or status = 'succeeded'),
-  constraint ${n.local("jobs_hint")} check
-    (publish_at is null or (hinted and status = 'queued')),
+  constraint ${n.local("jobs_owner")} check (case when claim is null
+    then lease_owner is null and lease_expires_at is null
+    else lease_owner is not null and lease_expires_at is not null and started_at is not null end),
+  constraint ${n.local("jobs_status")} check (case status
+    when 'queued' then claim is null and finished_at is null and result is null and (hinted or publish_at is null)
+    when 'processing' then claim is not null and finished_at is null and result is null and publish_at is null
+    when 'succeeded' then claim is null and finished_at is not null and publish_at is null
+    when 'failed' then claim is null and finished_at is not null and result is null and publish_at is null
+    when 'cancelled' then claim is null and finished_at is not null and result is null and publish_at is null
+    else false end),
   constraint ${n.local("jobs_counters")} check (
     failures >= 0 and crashes >= 0 and interruptions >= 0 and snoozes >= 0 and publications >= 0
     and retry_from between 0 and failures and crash_from between 0 and crashes
@@ -65,8 +71,8 @@ const jobs = (n: Names): ReadonlyArray<string> => [
     max_attempts > 0 and max_crashes > 0 and max_snoozes >= 0 and timeout > 0 and priority between 0 and 9
     and timeout_then in ('retry', 'fail', 'ignore')),
   constraint ${n.local("jobs_lengths")} check (
-    length(queue) between 1 and 255 and length(type) between 1 and 255 and length(unique_key) <= 1000
-    and length(lease_owner) <= 255)
+    queue <> '' and ${atMost(255, "queue")} and type <> '' and ${atMost(255, "type")}
+    and ${atMost(1_000, "unique_key")} and ${atMost(255, "lease_owner")})
 ) with (
   fillfactor = 75,
   autovacuum_vacuum_scale_factor = 0.02,

@@ -200,8 +200,8 @@ describePostgres("plans", () => {
           for (const [name, setting] of Object.entries(settings)) {
             const succeed = yield* explain(
               succeedStatement(names, system),
-              [...types, "text[]"],
-              [...leases, repeat("'1'", "text", BATCH)],
+              [...types, "text[]", "text"],
+              [...leases, repeat("'1'", "text", BATCH), "'w'"],
               setting
             )
             check(names, succeed, 60 * BATCH, `settle of successes ${name}`)

@@ -35,11 +35,15 @@ export const lanes = (names: Names, condition = healthy): string => {
     from LANES l cross join lateral (${head(" and j.priority > l.priority")}) h`
 }
 
-/** What every claim writes. `$1` claim, `$2` worker, `$3` lease. */
+/**
+ * What every claim writes. `$1` claim, `$2` worker, `$3` lease. The clock is read once per statement, and after `rows` have
+ * been locked: they are needed for the first row, a subquery in SET is not evaluated before it.
+ */
 export const take = (names: Names, clock: DatabaseClock, rows: string): string =>
   `update ${names.jobs} j set status = 'processing', attempt = j.attempt + 1, claim = $1::uuid, lease_owner = $2::text,
-    started_at = ${clock.moment}, lease_expires_at = ${clock.moment} + $3::float8 * interval '1 millisecond',
-    fence = greatest(j.fence + 1, (date_part('epoch', ${clock.moment}) * 1000000)::bigint),
+    started_at = (select ${clock.moment}),
+    lease_expires_at = (select ${clock.moment} + $3::float8 * interval '1 millisecond'),
+    fence = greatest(j.fence + 1, (select (date_part('epoch', ${clock.moment}) * 1000000)::bigint)),
     publish_at = null, publications = 0
   where j.ctid = any(array(${rows}))
   returning ${claimed}`

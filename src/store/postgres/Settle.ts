@@ -1,7 +1,8 @@
 /**
- * The settle: ends attempts of this worker, in one statement for a whole batch, row and log together. It locks first,
- * ordered by id, skipping what somebody else holds, so that it never waits and never deadlocks. A batch of successes has
- * a statement of its own, the fast one. Only when fewer rows were written than sent is it asked what became of the rest.
+ * The settle: ends attempts of this worker, in one statement for a whole batch, row and log together, ordered by id. It locks
+ * first, skipping what somebody else holds, so that it never waits and never deadlocks. A batch of successes has a statement
+ * of its own, the fast one: it does not lock first, gives up when a row stays locked, and leaves the batch to the other. Only
+ * when fewer rows were written than sent is it asked what became of the rest.
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../JobError.ts"
@@ -19,32 +20,30 @@ import type { Names } from "./Names.ts"
 import * as Params from "./Params.ts"
 import type { Db, Rows } from "./Sessions.ts"
 
+/** How long the fast statement waits for a row that somebody holds, as renewals do for a moment. */
+const lockTimeout = "20ms"
+
 /**
- * `$1` ids, `$2` attempts, `$3` claims, sorted by id; `$4` results. Answers the count and, when short, the positions.
- * Found again by `ctid`, which is cheaper than by id: a row changed between snapshot and lock is then missed, looks
- * locked, and is settled by the second try.
+ * `$1` ids, `$2` attempts, `$3` claims, sorted by id; `$4` results; `$5` worker. Answers the count and, when short, the
+ * positions. Its lock timeout is set before the first row is looked at, and ends with the statement.
  */
 export const succeedStatement = (names: Names, clock: DatabaseClock): string =>
-  `with held as materialized (
-    select t.n, t.result, j.* from unnest(
-      (select $1::uuid[]), (select $2::int4[]), (select $3::uuid[]), (select $4::text[])
-    ) with ordinality as t(id, attempt, claim, result, n)
-    cross join lateral (
-      select j.ctid as row, j.claim, j.lease_owner from ${names.jobs} j where j.id = t.id and ${owned}
-      for no key update skip locked
-    ) j
-  ), u as (
+  `with u as (
     update ${names.jobs} j set status = 'succeeded', claim = null, lease_owner = null, lease_expires_at = null,
-      finished_at = ${clock.moment}, result = h.result::jsonb, error = null
-    from held h where j.ctid = h.row
-    returning j.id, j.attempt, j.started_at, j.finished_at, h.claim, h.lease_owner, h.n
+      finished_at = (select ${clock.moment}), result = t.result::jsonb, error = null
+    from unnest(
+      (select $1::uuid[] from pg_catalog.set_config('lock_timeout', '${lockTimeout}', true)),
+      (select $2::int4[]), (select $3::uuid[]), (select $4::text[])
+    ) with ordinality as t(id, attempt, claim, result, n)
+    where j.id = t.id and ${owned}
+    returning j.id, j.attempt, j.started_at, j.finished_at, t.claim, t.n
   ), log as (
     ${logAttempts(names)}
-    select id, claim, started_at, finished_at, attempt, 'succeeded', 'worker', lease_owner, null from u
+    select id, claim, started_at, finished_at, attempt, 'succeeded', 'worker', $5::text, null from u
   )
   select count(*)::int, case when count(*) < (select cardinality($1::uuid[])) then array_agg(n::int) end from u`
 
-/** As above, of any kind: `$5` outcomes, `$6` statuses after it, `$7` waits, `$8` errors. Answers position and status. */
+/** Of any kind, `$1` to `$4` as above: `$5` outcomes, `$6` statuses after it, `$7` waits, `$8` errors. Answers position and status. */
 export const settleStatement = (names: Names, clock: DatabaseClock): string =>
   `with held as materialized (
     select t.n, t.outcome, t.next, t.wait, t.result::jsonb as result, t.error::jsonb as error, j.* from unnest(
@@ -68,11 +67,14 @@ export const classifyStatement = (names: Names): string =>
   from unnest((select $1::uuid[]), (select $2::int4[]), (select $3::uuid[])) with ordinality as t(id, attempt, claim, n)
   order by t.n`
 
+const resultOf = (settlement: Settlement): string | undefined =>
+  settlement._tag === "Succeeded" ? (settlement.result ?? "null") : undefined
+
 interface Ending {
   readonly outcome: AttemptOutcome
   readonly next: Status
   readonly wait?: number
-  readonly result?: string
+  readonly result?: string | undefined
   readonly error?: string
 }
 
@@ -80,7 +82,7 @@ const ending = (settlement: Settlement): Ending => {
   const outcome = outcomeOf(settlement)
   switch (settlement._tag) {
     case "Succeeded":
-      return { outcome, next: "succeeded", result: settlement.result ?? "null" }
+      return { outcome, next: "succeeded", result: resultOf(settlement) }
     case "Failed": {
       const error = errorText(settlement.error)
       return settlement.retryIn === undefined
@@ -107,26 +109,34 @@ export const leaseColumns = (leases: ReadonlyArray<Lease>) =>
 /** Leases in the order in which statements lock: by id. */
 export const byId = (a: Lease, b: Lease): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
 
+/** Positions (from 1) in the sorted batch that were written, and the status they got. */
+type Written = ReadonlyMap<number, Status> | "all"
+
+/** Whether the fast statement can take the batch as it is. */
+const areOrderedSuccesses = (batch: ReadonlyArray<Settlement>): boolean =>
+  batch.every(({ _tag, id }, at) => _tag === "Succeeded" && (at === 0 || batch[at - 1]!.id < id))
+
 /** `JobStoreDriver.settle`. */
 export const make = (db: Db) => {
   const succeed = succeedStatement(db.names, db.clock)
   const settle = settleStatement(db.names, db.clock)
   const classify = classifyStatement(db.names)
 
-  /** Positions (from 1) in the sorted batch that were written, and the status they got. */
-  const write = (sorted: ReadonlyArray<Settlement>): Effect.Effect<ReadonlyMap<number, Status> | "all", StoreError> => {
-    const endings = sorted.map(ending)
-    const results = Params.texts(endings.map(({ result }) => result))
-    if (sorted.every(({ _tag }) => _tag === "Succeeded")) {
-      return Effect.map(db.work("settle", succeed, [...leaseColumns(sorted), results]), (rows) => {
+  const writeSuccesses = (worker: string, sorted: ReadonlyArray<Settlement>): Effect.Effect<Written, StoreError> =>
+    Effect.map(
+      db.work("settle", succeed, [...leaseColumns(sorted), Params.texts(sorted.map(resultOf)), Params.text(worker)]),
+      (rows) => {
         const [row] = rows as ReadonlyArray<[number, ReadonlyArray<number> | null]>
         if (row?.[0] === sorted.length) return "all"
         return new Map((row?.[1] ?? []).map((n) => [n, "succeeded"]))
-      })
-    }
+      }
+    )
+
+  const writeAny = (sorted: ReadonlyArray<Settlement>): Effect.Effect<Written, StoreError> => {
+    const endings = sorted.map(ending)
     const params = [
       ...leaseColumns(sorted),
-      results,
+      Params.texts(endings.map(({ result }) => result)),
       Params.texts(endings.map(({ outcome }) => outcome)),
       Params.texts(endings.map(({ next }) => next)),
       Params.floats(endings.map(({ wait }) => wait)),
@@ -138,12 +148,21 @@ export const make = (db: Db) => {
     )
   }
 
-  /** Settles these, and answers the positions of those whose rows somebody held. */
-  const attempt = Effect.fnUntraced(function* (
+  const write = (worker: string, sorted: ReadonlyArray<Settlement>): Effect.Effect<Written, StoreError> =>
+    sorted.every(({ _tag }) => _tag === "Succeeded")
+      ? Effect.catchIf(
+          writeSuccesses(worker, sorted),
+          (error) => error.reason === "Timeout",
+          () => writeAny(sorted)
+        )
+      : writeAny(sorted)
+
+  /** Notes what was written, and answers the positions of those whose rows somebody held. */
+  const conclude = Effect.fnUntraced(function* (
     entries: ReadonlyArray<Entry>,
+    written: Written,
     outcomes: Array<SettleOutcome>
   ): Effect.fn.Return<ReadonlyArray<Entry>, StoreError> {
-    const written = yield* write(entries.map(({ settlement }) => settlement))
     const missing = entries.filter(({ at }, n) => {
       const status = written === "all" ? "succeeded" : written.get(n + 1)
       if (status !== undefined) outcomes[at] = status === "succeeded" ? succeeded : { _tag: "Settled", status }
@@ -160,19 +179,25 @@ export const make = (db: Db) => {
   })
 
   return Effect.fnUntraced(function* (
-    _worker: string,
+    worker: string,
     settlements: ReadonlyArray<Settlement>
   ): Effect.fn.Return<ReadonlyArray<SettleOutcome>, StoreError> {
     if (settlements.length === 0) return []
-    const entries = settlements.map((settlement, at) => ({ settlement, at }))
+    const first = areOrderedSuccesses(settlements) ? yield* write(worker, settlements) : undefined
+    if (first === "all") return settlements.map(() => succeeded)
+    const entries = settlements
+      .map((settlement, at) => ({ settlement, at }))
+      .sort((a, b) => byId(a.settlement, b.settlement))
+    const send = (entries: ReadonlyArray<Entry>) =>
+      write(
+        worker,
+        entries.map(({ settlement }) => settlement)
+      )
     const outcomes = Array.from<SettleOutcome>({ length: settlements.length })
-    const locked = yield* attempt(
-      entries.sort((a, b) => byId(a.settlement, b.settlement)),
-      outcomes
-    )
+    const locked = yield* conclude(entries, first ?? (yield* send(entries)), outcomes)
     // Once more: a claim that began before these rows were claimed follows them to their newest version, and holds that
     // for the rest of its statement
-    if (locked.length > 0) yield* attempt(locked, outcomes)
+    if (locked.length > 0) yield* conclude(locked, yield* send(locked), outcomes)
     return outcomes
   })
 }
