@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { StoreError } from "./JobError.ts"
+import type { Announcer } from "./store/Announcer.ts"
 import * as EnqueueBuffer from "./store/EnqueueBuffer.ts"
 import type { EnqueueOutcome, JobStoreDriver, NewJob, Status } from "./store/JobStoreDriver.ts"
 import * as MemoryJobStore from "./store/MemoryJobStore.ts"
@@ -23,9 +24,9 @@ export type * from "./store/JobStoreDriver.ts"
 export interface JobStoreService extends JobStoreDriver {
   /**
    * Enqueues one job. Outside a transaction and without a key, concurrent callers share one INSERT; interrupting one
-   * caller cancels nobody else.
+   * caller cancels nobody else. Such an INSERT may carry what `announcer` has to say.
    */
-  readonly enqueueOne: (job: NewJob) => Effect.Effect<EnqueueOutcome, StoreError>
+  readonly enqueueOne: (job: NewJob, announcer?: Announcer) => Effect.Effect<EnqueueOutcome, StoreError>
   /** True when every change goes through this very service, so that `onEnded` misses nothing. */
   readonly isLocal: boolean
   /** Calls back with jobs that ended through this very service. A hint for waiters, never the only source. Returns "unsubscribe". */
@@ -58,8 +59,11 @@ export const make = Effect.fnUntraced(function* (
   driver: JobStoreDriver,
   isLocal = false
 ): Effect.fn.Return<JobStoreService, never, Scope.Scope> {
-  const buffered = yield* EnqueueBuffer.make(
-    halving(driver.enqueue, (error): EnqueueOutcome => ({ _tag: "Refused", error }))
+  const buffered = yield* EnqueueBuffer.make((jobs, announcer) =>
+    halving(
+      (items: ReadonlyArray<NewJob>) => driver.enqueue(items, announcer),
+      (error): EnqueueOutcome => ({ _tag: "Refused", error })
+    )(jobs)
   )
   const listeners = new Set<(ids: ReadonlyArray<string>) => void>()
   const ended = (ids: ReadonlyArray<string>) => {
@@ -89,11 +93,11 @@ export const make = Effect.fnUntraced(function* (
   return {
     ...driver,
     isLocal,
-    enqueueOne: (job) =>
+    enqueueOne: (job, announcer) =>
       job.key !== undefined
         ? Effect.map(driver.enqueue([job]), (outcomes) => outcomes[0]!)
         : Effect.flatMap(driver.inTransaction, (inside) =>
-            inside ? Effect.map(driver.enqueue([job]), (outcomes) => outcomes[0]!) : buffered(job)
+            inside ? Effect.map(driver.enqueue([job]), (outcomes) => outcomes[0]!) : buffered(job, announcer)
           ),
     settle,
     reap: (options) => notifyReaped(driver.reap(options)) as ReturnType<JobStoreDriver["reap"]>,

@@ -8,6 +8,7 @@
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { BrokerError } from "../JobError.ts"
+import type { Announcer } from "../store/Announcer.ts"
 
 /** What a broker carries: an id and which attempt it is about. Never a payload. */
 export interface Hint {
@@ -109,6 +110,8 @@ export interface BrokerDriver {
    * MUST answer per item, in order. Publishing a hint again is always allowed.
    */
   readonly publish: (hints: ReadonlyArray<Hint>) => Effect.Effect<ReadonlyArray<ItemOutcome>, BrokerError>
+  /** Of doorbells in the store's own database: rings within the statement that makes a job, which is then not published. */
+  readonly announcer?: Announcer | undefined
   /** Subscribes to queues. `lease`: how long a delivery is ours before it may be delivered to another. */
   readonly consumer: (options: {
     readonly queues: ReadonlyArray<string>

@@ -1,10 +1,12 @@
 /**
  * LISTEN and NOTIFY for the Postgres broker, on sessions of its own: a listener that starts with the first consumer and
- * comes back after every drop, and a notifier that sends what piled up, never more often than the throttle allows.
- * No job needs it in order to run; a notification that is lost costs one poll.
+ * comes back after every drop, and a notifier that sends what piled up, never more often than the throttle allows. While
+ * it rests, a statement of somebody else may carry the next notification instead. No job needs it in order to run; a
+ * notification that is lost costs one poll.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -15,11 +17,14 @@ import * as Random from "effect/Random"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import type { Announcement } from "../store/Announcer.ts"
 
 /** The bell between processes. */
 export interface PostgresBell {
   /** Adds queues to the next notification. Never waits, never fails. */
   readonly ring: (queues: Iterable<string>) => void
+  /** The next notification, for a statement to carry; undefined unless the bell rests. */
+  readonly announce: (queue: string) => Announcement | undefined
   /** Starts to listen, once; answers at once. */
   readonly listen: Effect.Effect<void>
   /** Why other processes are not heard at the moment, in sentences. */
@@ -38,7 +43,12 @@ export interface Options {
 }
 
 /** Neither listens nor notifies. */
-export const silent: PostgresBell = { ring: () => undefined, listen: Effect.void, problems: Effect.succeed([]) }
+export const silent: PostgresBell = {
+  ring: () => undefined,
+  announce: () => undefined,
+  listen: Effect.void,
+  problems: Effect.succeed([])
+}
 
 /** Postgres refuses payloads of 8,000 bytes. */
 const MAX_PAYLOAD = 7_900
@@ -46,6 +56,8 @@ const MAX_BACKOFF = 30_000
 /** How long the end of the bell waits for what was rung and not sent yet, as by a process that enqueues once and ends. */
 const CLOSE_WAIT = 1_000
 const PROBE_WAIT = 5_000
+/** How long nothing is announced after the database refused it, which costs its enqueue a second statement. */
+const REFUSED_WAIT = 30_000
 
 /** The sender, then the queues. Anything else on the channel (`NOTIFY polyqueue` by hand) rings for every queue. */
 const Payload = Schema.fromJsonString(Schema.Array(Schema.String))
@@ -80,11 +92,16 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     Effect.orDie // a pool without a minimum connects to nothing here
   )
   const scope = yield* Effect.scope
+  const clock = yield* Clock.Clock
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const sender = globalThis.crypto.randomUUID()
   const problems = new Map<"listen" | "notify", string>()
   const pending = new Set<string>()
   let sending: ReadonlyArray<string> = []
   const wake = Latch.makeUnsafe(false)
+  let restsUntil = -Infinity
+  let announcesFrom = -Infinity
+  let announcing = false
   let listening = false
   let failures = 0
 
@@ -156,15 +173,32 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
     wake.openUnsafe()
   }
 
+  const announce = (queue: string): Announcement | undefined => {
+    const isBusy = announcing || pending.size > 0 || sending.length > 0
+    if (isBusy || now() < Math.max(restsUntil, announcesFrom)) return undefined
+    announcing = true
+    return {
+      channel: options.channel,
+      payload: encodePayload(sender, [queue]),
+      end: (announced) => {
+        announcing = false
+        if (announced === "sent") restsUntil = now() + options.throttle
+        else if (announced === "refused") announcesFrom = now() + REFUSED_WAIT
+      }
+    }
+  }
+
   const notifier = Effect.gen(function* () {
     yield* wake.await
+    const rest = restsUntil - now()
+    if (rest > 0) yield* Effect.sleep(rest)
     wake.closeUnsafe()
     sending = [...pending]
     pending.clear()
     yield* notify(encodePayload(sender, sending))
     sending = []
     problems.delete("notify")
-    yield* Effect.sleep(options.throttle)
+    restsUntil = now() + options.throttle
   }).pipe(
     Effect.catchCause((cause) =>
       Effect.andThen(
@@ -194,6 +228,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   )
   return {
     ring,
+    announce,
     listen: Effect.suspend(() => {
       if (listening) return Effect.void
       listening = true

@@ -1,8 +1,11 @@
 /**
  * The broker that is the jobs table itself: consumers look at it when their poll interval is over, or when somebody
- * rings. Publishing rings the consumers of this process at once, and those of other processes by NOTIFY: sent after the
- * commit, coalesced and throttled, on a session of the broker's own (a NOTIFY inside users' transactions would make
- * their commits wait for one another). A notification that is missed costs one poll.
+ * rings. Publishing rings the consumers of this process at once, and those of other processes by NOTIFY, coalesced and
+ * throttled. A notification that is missed costs one poll.
+ *
+ * Commits that notify wait for one another, all over the server. So nothing is notified inside users' transactions: it
+ * is sent after the commit, on a session of the broker's own. Only the INSERT of a lone enqueue carries its notification
+ * itself, and only while no other INSERT of Polyqueue in this database does.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Duration from "effect/Duration"
@@ -11,6 +14,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import { SqlClient } from "effect/sql/SqlClient"
+import type { Announcer } from "../store/Announcer.ts"
 import type { BrokerDriver, BrokerHealth, Capabilities } from "./BrokerDriver.ts"
 import * as Doorbell from "./Doorbell.ts"
 import * as DoorbellDriver from "./DoorbellDriver.ts"
@@ -47,11 +51,12 @@ export const make = Effect.fnUntraced(function* (
   const sql = yield* SqlClient
   const doorbell = Doorbell.make()
   const pollInterval = Duration.toMillis(Duration.fromInputUnsafe(options.pollInterval ?? 1_000))
+  const client = pgClient(sql, yield* Effect.serviceOption(PgClient.PgClient))
   const bell =
     options.listen === false
       ? PostgresBell.silent
       : yield* PostgresBell.make({
-          client: pgClient(sql, yield* Effect.serviceOption(PgClient.PgClient)),
+          client,
           channel: options.channel ?? "polyqueue",
           throttle: Duration.toMillis(Duration.fromInputUnsafe(options.throttle ?? 5)),
           heard: (queues) => (queues === undefined ? doorbell.ringAll() : doorbell.ring(queues))
@@ -66,7 +71,30 @@ export const make = Effect.fnUntraced(function* (
     waitAtMost: (wait) => Effect.map(Random.next, (random) => Math.min(wait, pollInterval * (0.8 + 0.4 * random))),
     health: health(sql, bell.problems)
   })
-  return { ...driver, consumer: (request) => Effect.andThen(bell.listen, driver.consumer(request)) }
+  return {
+    ...driver,
+    consumer: (request) => Effect.andThen(bell.listen, driver.consumer(request)),
+    // PGlite is one session, whose notifications nobody else hears
+    announcer:
+      client === undefined || client.config.stream !== undefined ? undefined : announcer(client, bell, doorbell)
+  }
+})
+
+/** What is announced rings here, too. */
+const announcer = (client: object, bell: PostgresBell.PostgresBell, doorbell: Doorbell.Doorbell): Announcer => ({
+  client,
+  announce: (queue) => {
+    const announcement = bell.announce(queue)
+    return announcement === undefined
+      ? undefined
+      : {
+          ...announcement,
+          end: (announced) => {
+            announcement.end(announced)
+            if (announced === "sent") doorbell.ring([queue])
+          }
+        }
+  }
 })
 
 /** The native client behind the ambient one: a session of our own needs its settings. */

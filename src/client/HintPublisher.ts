@@ -26,6 +26,8 @@ export interface HintPublisher {
   readonly direct: (hints: ReadonlyArray<Hint>) => Effect.Effect<void>
   /** Hands these over and goes on. */
   readonly later: (hints: ReadonlyArray<Hint>) => Effect.Effect<void>
+  /** Counts a hint that went out with its job. */
+  readonly announced: () => void
 }
 
 export const make = Effect.fnUntraced(function* (
@@ -89,6 +91,7 @@ export const make = Effect.fnUntraced(function* (
   )
   return {
     direct,
+    announced: () => count(1, 0),
     later: (hints) =>
       Effect.sync(() => {
         const room = maxWaiting - waiting.length

@@ -1,6 +1,7 @@
 /**
  * Enqueues of concurrent callers share one INSERT. No timer: the first job goes at once, what arrives while its statement
- * is in flight is the next batch. The statement is made by a fiber of the layer, never in a caller's context (a caller
+ * is in flight is the next batch. Callers that are told often enqueue again: once enough have, their batch goes, and the
+ * others are told while Postgres works. The statement is made by a fiber of the layer, never in a caller's context (a caller
  * may be inside a transaction, or be interrupted). Interrupting a caller withdraws a job that was not sent yet and leaves
  * a sent one to commit; it never touches the others.
  */
@@ -9,21 +10,32 @@ import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { StoreError } from "../JobError.ts"
 import * as Signal from "../worker/Signal.ts"
+import type { Announcer } from "./Announcer.ts"
 import type { EnqueueOutcome, NewJob } from "./JobStoreDriver.ts"
 
+/** So many new jobs are worth a statement of their own while callers are still being told of the one before. */
+const worthSending = 100
 /** Bounds of one statement. */
 const maxJobs = 1_000
 const maxCharacters = 4_000_000
 
 interface Entry {
   readonly job: NewJob
+  readonly announcer: Announcer | undefined
   resume: ((effect: Effect.Effect<EnqueueOutcome, StoreError>) => void) | undefined
 }
 
 /** Shares statements among callers. `send` is called with at most 1,000 jobs, one call at a time. */
 export const make = Effect.fnUntraced(function* (
-  send: (jobs: ReadonlyArray<NewJob>) => Effect.Effect<ReadonlyArray<EnqueueOutcome>, StoreError>
-): Effect.fn.Return<(job: NewJob) => Effect.Effect<EnqueueOutcome, StoreError>, never, Scope.Scope> {
+  send: (
+    jobs: ReadonlyArray<NewJob>,
+    announcer: Announcer | undefined
+  ) => Effect.Effect<ReadonlyArray<EnqueueOutcome>, StoreError>
+): Effect.fn.Return<
+  (job: NewJob, announcer: Announcer | undefined) => Effect.Effect<EnqueueOutcome, StoreError>,
+  never,
+  Scope.Scope
+> {
   let pending: Array<Entry> = []
   let sending = false
   const arrived = Signal.make()
@@ -41,25 +53,44 @@ export const make = Effect.fnUntraced(function* (
     return batch
   }
 
+  /** The last batch, its answer, and how many of its callers know it. */
+  let answered: ReadonlyArray<Entry> = []
+  let answer: Exit.Exit<ReadonlyArray<EnqueueOutcome>, StoreError> = Exit.succeed([])
+  let told = 0
+
+  /** Tells callers until `enough` jobs wait. */
+  const tell = (enough: number) => {
+    for (; told < answered.length && pending.length < enough; told++) {
+      answered[told]!.resume?.(Exit.isSuccess(answer) ? Exit.succeed(answer.value[told]!) : Exit.failCause(answer.cause))
+    }
+  }
+
   const flush = Effect.gen(function* () {
     const batch = takeBatch()
-    if (batch.length === 0) return
-    sending = true
-    const exit = yield* Effect.exit(send(batch.map((entry) => entry.job)))
-    sending = false
-    for (let i = 0; i < batch.length; i++) {
-      batch[i]!.resume?.(Exit.isSuccess(exit) ? Effect.succeed(exit.value[i]!) : Effect.failCause(exit.cause))
-    }
-    if (pending.length === 0) idle.notify()
+    const sent = send(batch.map((entry) => entry.job))
+    if (told < answered.length) {
+      const sending = yield* Effect.forkChild(sent, { startImmediately: true })
+      tell(Infinity)
+      answer = yield* Fiber.await(sending)
+    } else answer = yield* Effect.exit(sent)
+    answered = batch
+    told = 0
+    tell(Math.max(worthSending, batch.length >> 1))
   })
+  const isIdle = () => pending.length === 0 && told === answered.length
   yield* Effect.forkScoped(
     Effect.forever(
       Effect.andThen(
         arrived.wait,
-        Effect.whileLoop({
-          while: () => pending.length > 0,
-          body: () => flush,
-          step: () => {}
+        Effect.suspend(() => {
+          sending = true
+          return Effect.andThen(
+            Effect.whileLoop({ while: () => pending.length > 0, body: () => flush, step: () => {} }),
+            Effect.sync(() => {
+              sending = false
+              idle.notify()
+            })
+          )
         })
       )
     )
@@ -67,9 +98,9 @@ export const make = Effect.fnUntraced(function* (
   // Registered after the fiber, so it runs before the fiber is interrupted: what was accepted is sent
   yield* Effect.addFinalizer(() => Effect.suspend(() => (sending || pending.length > 0 ? idle.wait : Effect.void)))
 
-  return (job) =>
+  return (job, announcer) =>
     Effect.callback<EnqueueOutcome, StoreError>((resume) => {
-      const entry: Entry = { job, resume }
+      const entry: Entry = { job, announcer, resume }
       pending.push(entry)
       arrived.notify()
       return Effect.sync(() => {

@@ -6,6 +6,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type { StopReason, StoreError } from "../JobError.ts"
+import type { Announcer } from "./Announcer.ts"
 import type { ControlDriver } from "./ControlDriver.ts"
 import type { FleetDriver } from "./FleetDriver.ts"
 
@@ -59,9 +60,12 @@ export interface NewJob {
   readonly publishIn: number
 }
 
-/** What became of one enqueued job. `IdConflict`: the id is taken by a job of another type or payload. */
+/**
+ * What became of one enqueued job. `IdConflict`: the id is taken by a job of another type or payload. `announced`: the
+ * announcer's notification went out with its commit.
+ */
 export type EnqueueOutcome =
-  | { readonly _tag: "Inserted" }
+  | { readonly _tag: "Inserted"; readonly announced?: true }
   | { readonly _tag: "Duplicate"; readonly id: string }
   | { readonly _tag: "IdConflict" }
   | { readonly _tag: "Refused"; readonly error: StoreError }
@@ -335,8 +339,12 @@ export interface JobStoreDriver extends ControlDriver, FleetDriver {
    * MUST be idempotent per id; MUST refuse an id taken by another type or payload (compared as JSON); a unique key in
    * scope MUST answer with the job that holds it, only if that job is committed or of the same transaction.
    * MUST NOT lock an existing job row. MUST start `attempt` above the highest logged attempt of that id unless `freshId`.
+   * MAY let `announcer` have its say within the statement, but never in the caller's transaction; MUST NOT fail for that.
    */
-  readonly enqueue: (jobs: ReadonlyArray<NewJob>) => Effect.Effect<ReadonlyArray<EnqueueOutcome>, StoreError>
+  readonly enqueue: (
+    jobs: ReadonlyArray<NewJob>,
+    announcer?: Announcer
+  ) => Effect.Effect<ReadonlyArray<EnqueueOutcome>, StoreError>
   /**
    * Takes due jobs in claim order (priority, then the oldest `runAt`, then id; between types of one priority the type
    * with the oldest head first), skipping locked ones. MUST take only `queued` due jobs of the asked ranges, MUST never

@@ -8,9 +8,10 @@ import * as Schedule from "effect/Schedule"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { StoreError } from "../../JobError.ts"
+import type { Announcement, Announcer } from "../Announcer.ts"
 import type { EnqueueOutcome, NewJob } from "../JobStoreDriver.ts"
 import type { DatabaseClock } from "./DatabaseClock.ts"
-import { alikeParams, alikeStatement, areAlike, arrayText, uuid } from "./EnqueueAlike.ts"
+import { alikeParams, alikeStatement, announcedStatement, areAlike, arrayText, few, uuid } from "./EnqueueAlike.ts"
 import * as Duplicates from "./Duplicates.ts"
 import type { Entry } from "./Duplicates.ts"
 import { fromSqlError } from "./Failure.ts"
@@ -104,6 +105,7 @@ const notUuid = (id: string) =>
   })
 
 const inserted: EnqueueOutcome = { _tag: "Inserted" }
+const announced: EnqueueOutcome = { _tag: "Inserted", announced: true }
 
 /** Where a statement that is refused as a whole says nothing of each job. */
 const ifRefused = <A, B>(first: Effect.Effect<A, StoreError>, otherwise: () => Effect.Effect<B, StoreError>) =>
@@ -121,6 +123,7 @@ export const make = (db: Db) => {
   const insertFresh = insertStatement(db.names, db.clock, false)
   const insertLogged = insertStatement(db.names, db.clock, true)
   const insertAlike = alikeStatement(db.names, db.clock)
+  const insertAnnounced = announcedStatement(db.names, db.clock)
   const explain = Duplicates.make(db.names)
 
   /** Inserts a group by one statement, and answers those that were not inserted. */
@@ -168,6 +171,30 @@ export const make = (db: Db) => {
   /** Inserts what is alike by the cheap statement. Fails as a whole. */
   const insertAllAlike = (jobs: ReadonlyArray<NewJob>) =>
     Effect.map(db.ambient("enqueue", insertAlike, alikeParams(jobs)), () => jobs.map(() => inserted))
+
+  /** The same, with a notification. The jobs go in without it when it is the notification that the database refuses. */
+  const insertAndAnnounce = (jobs: ReadonlyArray<NewJob>, { channel, end, payload }: Announcement) =>
+    db.ambient("enqueue", insertAnnounced, [...alikeParams(jobs), Params.text(channel), Params.text(payload)]).pipe(
+      Effect.map(([row]) => {
+        const isSent = row?.[0] === true
+        end(isSent ? "sent" : "unsent")
+        return jobs.map(() => (isSent ? announced : inserted))
+      }),
+      Effect.catchIf(
+        ({ reason }) => reason === "Refused" || reason === "Denied",
+        () => Effect.tap(insertAllAlike(jobs), () => Effect.sync(() => end("refused")))
+      ),
+      Effect.onError(() => Effect.sync(() => end("unsent")))
+    )
+
+  /** Outside a transaction. A commit that notifies has to be short. */
+  const insertLone = (jobs: ReadonlyArray<NewJob>, announcer: Announcer | undefined) =>
+    announcer === undefined || announcer.client !== db.ambientClient || jobs.length > few
+      ? insertAllAlike(jobs)
+      : Effect.suspend(() => {
+          const announcement = announcer.announce(jobs[0]!.queue)
+          return announcement === undefined ? insertAllAlike(jobs) : insertAndAnnounce(jobs, announcement)
+        })
 
   /** Inserts inside a transaction or savepoint; what is refused as a whole is halved until the culprit stands alone. */
   const inTransaction = (
@@ -238,16 +265,21 @@ export const make = (db: Db) => {
   })
 
   /** Jobs that are alike: the cheap statement first, in the caller's transaction within a savepoint of its own. */
-  const alike = (jobs: ReadonlyArray<NewJob>, isInside: boolean) =>
+  const alike = (jobs: ReadonlyArray<NewJob>, isInside: boolean, announcer: Announcer | undefined) =>
     ifRefused(
       isInside
         ? undying(db.ambientClient.withTransaction(insertAllAlike(jobs)), isStoreFailure).pipe(
             Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(fromSqlError("enqueue", error)))
           )
-        : Effect.retry(insertAllAlike(jobs), conflicts),
+        : Effect.retry(insertLone(jobs, announcer), conflicts),
       () => general(jobs, isInside)
     )
 
-  return (jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<EnqueueOutcome>, StoreError> =>
-    Effect.flatMap(db.inTransaction, (isInside) => (areAlike(jobs) ? alike(jobs, isInside) : general(jobs, isInside)))
+  return (
+    jobs: ReadonlyArray<NewJob>,
+    announcer?: Announcer
+  ): Effect.Effect<ReadonlyArray<EnqueueOutcome>, StoreError> =>
+    Effect.flatMap(db.inTransaction, (isInside) =>
+      areAlike(jobs) ? alike(jobs, isInside, announcer) : general(jobs, isInside)
+    )
 }

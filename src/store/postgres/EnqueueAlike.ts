@@ -29,6 +29,21 @@ export const alikeStatement = (names: Names, clock: DatabaseClock): string =>
     ) c offset 0
   ) c, unnest((select $1::uuid[]), (select $2::text[]), (select $3::text[])) as t(id, payload, metadata)`
 
+/** Held while an INSERT that notifies commits. Any number would do, as long as nobody else takes it. */
+const lock = "5790291384637412011"
+
+/**
+ * The same, notifying the channel `$19` of `$20` as it commits; answers whether it does. Commits that notify wait for one
+ * another: so it does only while no other INSERT of ours is about to, and nobody ever waits for the lock that says so.
+ */
+export const announcedStatement = (names: Names, clock: DatabaseClock): string =>
+  `with i as (${alikeStatement(names, clock)})
+  select case when pg_catalog.pg_try_advisory_xact_lock(${lock}) then pg_catalog.pg_notify($19::text, $20::text) is not null
+    else false end`
+
+/** The jobs that one INSERT may announce: more of them take longer than a notification after the commit. */
+export const few = 10
+
 const sameItems = <A>(a: ReadonlyArray<A>, b: ReadonlyArray<A>): boolean =>
   a === b || (a.length === b.length && a.every((item, i) => item === b[i]))
 
