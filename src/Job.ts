@@ -317,11 +317,6 @@ export const make = <
         )
   }
 
-  const draft = Effect.fnUntraced(function* (input: unknown, own: EnqueueOptions | undefined) {
-    const jobId = own?.id ?? (yield* (yield* Polyqueue).makeId)
-    return draftOf(jobId, yield* encode(jobId, input), own)
-  })
-
   const draftOf = (jobId: string, payload: Encoded, own: EnqueueOptions | undefined): Draft => {
     const key = own?.idempotencyKey ?? definition.idempotencyKey?.(payload.value)
     const timeout = own?.timeout ?? definition.timeout
@@ -425,7 +420,9 @@ export const make = <
 
   const enqueue = Effect.fnUntraced(function* (input: unknown, own?: EnqueueOptions) {
     const queue = yield* Polyqueue
-    const made = yield* queue.enqueue(yield* draft(input, own))
+    const jobId = own?.id ?? (yield* queue.makeId)
+    const payload = encode(jobId, input)
+    const made = yield* queue.enqueue(draftOf(jobId, isSuccess(payload) ? payload.value : yield* payload, own))
     return new JobHandle(made.id, made.deduplicated)
   })
 

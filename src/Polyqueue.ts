@@ -147,19 +147,29 @@ const make = Effect.fnUntraced(function* (
       metrics.record({ _tag: "Enqueued", queue: job.queue, type: job.type, count: inserted, duplicates })
   }
 
-  const enqueue = Effect.fnUntraced(function* (draft: DraftCheck.Draft) {
-    const job = yield* Effect.fromResult(DraftCheck.check(draft, defaults, route, yield* TraceContext.current))
-    const outcome = yield* Effect.mapError(store.enqueueOne(job), (error) => refused(job, error))
-    if (outcome._tag === "Inserted") {
-      count(job, 1, 0)
-      yield* publish([job])
-    } else if (outcome._tag === "Duplicate") count(job, 0, 1)
-    return yield* Effect.fromResult(answer(job, outcome))
-  })
+  const enqueue = (draft: DraftCheck.Draft, metadata: string | undefined): Effect.Effect<Made, EnqueueError> => {
+    const checked = DraftCheck.check(draft, defaults, route, metadata)
+    if (Result.isFailure(checked)) return Effect.fail(checked.failure)
+    const job = checked.success
+    return Effect.matchEffect(store.enqueueOne(job, broker?.announcer), {
+      onFailure: (error) => Effect.fail(refused(job, error)),
+      onSuccess: (outcome) => {
+        const made = Effect.fromResult(answer(job, outcome))
+        if (outcome._tag === "Duplicate") count(job, 0, 1)
+        if (outcome._tag !== "Inserted") return made
+        count(job, 1, 0)
+        if (!outcome.announced) return Effect.andThen(publish([job]), made)
+        publisher?.announced()
+        return made
+      }
+    })
+  }
 
-  const enqueueAll = Effect.fnUntraced(function* (drafts: ReadonlyArray<DraftCheck.Draft>) {
+  const enqueueAll = Effect.fnUntraced(function* (
+    drafts: ReadonlyArray<DraftCheck.Draft>,
+    metadata: string | undefined
+  ) {
     if (drafts.length === 0) return []
-    const metadata = yield* TraceContext.current
     const jobs: Array<NewJob> = []
     for (const draft of drafts) {
       const job = DraftCheck.check(draft, defaults, route, metadata)
@@ -188,8 +198,8 @@ const make = Effect.fnUntraced(function* (
   return {
     makeId: ids.one as Effect.Effect<JobId>,
     makeIds: ids.many as PolyqueueService["makeIds"],
-    enqueue: (draft) => TraceContext.producer(draft.type, enqueue(draft)),
-    enqueueAll: (drafts) => TraceContext.producer(drafts[0]?.type ?? "", enqueueAll(drafts)),
+    enqueue: (draft) => TraceContext.producer(draft.type, (metadata) => enqueue(draft, metadata)),
+    enqueueAll: (drafts) => TraceContext.producer(drafts[0]?.type ?? "", (metadata) => enqueueAll(drafts, metadata)),
     get,
     ended: (id) => Effect.andThen(refuseInTransaction("await"), Effect.andThen(waitEnded(id), get(id))),
     changes: (id) => Stream.unwrap(Effect.as(refuseInTransaction("changes"), changesOf(id, get))),

@@ -14,24 +14,23 @@ const nativeTracer = Tracer.Tracer.defaultValue()
 /** True when a tracer was provided: the native one exports nothing, so a span would only cost. */
 const isTraced = (fiber: Fiber.Fiber<unknown, unknown>) => fiber.getRef(Tracer.Tracer) !== nativeTracer
 
-/** The span around the caller as JSON text, or `undefined`. */
-export const current: Effect.Effect<string | undefined> = Effect.withFiber((fiber) =>
-  isTraced(fiber)
-    ? Effect.match(Effect.currentSpan, {
-        onFailure: () => undefined,
-        onSuccess: (span) => {
-          const { traceparent } = HttpTraceContext.toHeaders(span)
-          return traceparent === undefined ? undefined : JSON.stringify({ traceparent })
-        }
-      })
-    : Effect.undefined
-)
+/** The span around the caller as JSON text. */
+const current: Effect.Effect<string | undefined> = Effect.match(Effect.currentSpan, {
+  onFailure: () => undefined,
+  onSuccess: (span) => {
+    const { traceparent } = HttpTraceContext.toHeaders(span)
+    return traceparent === undefined ? undefined : JSON.stringify({ traceparent })
+  }
+})
 
-/** Wraps an enqueue in a producer span, when somebody traces. */
-export const producer = <A, E, R>(type: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+/** Makes an enqueue from its trace context, `undefined` when nobody traces, and else wraps it in a producer span. */
+export const producer = <A, E, R>(
+  type: string,
+  make: (traceContext: string | undefined) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) =>
     isTraced(fiber)
-      ? Effect.withSpan(effect, `enqueue ${type}`, {
+      ? Effect.withSpan(Effect.flatMap(current, make), `enqueue ${type}`, {
           kind: "producer",
           attributes: {
             "messaging.system": "polyqueue",
@@ -39,7 +38,7 @@ export const producer = <A, E, R>(type: string, effect: Effect.Effect<A, E, R>):
             "polyqueue.job.type": type
           }
         })
-      : effect
+      : make(undefined)
   )
 
 /** The span that a `traceparent` names. Whoever may write the row may write anything there. */

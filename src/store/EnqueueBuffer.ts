@@ -7,6 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { StoreError } from "../JobError.ts"
 import * as Signal from "../worker/Signal.ts"
@@ -53,50 +54,52 @@ export const make = Effect.fnUntraced(function* (
     return batch
   }
 
-  /** The last batch, its answer, and how many of its callers know it. */
+  /** The last batch, its answer, and how many of its callers have been told. */
   let answered: ReadonlyArray<Entry> = []
   let answer: Exit.Exit<ReadonlyArray<EnqueueOutcome>, StoreError> = Exit.succeed([])
   let told = 0
-
   /** Tells callers until `enough` jobs wait. */
   const tell = (enough: number) => {
-    for (; told < answered.length && pending.length < enough; told++) {
-      answered[told]!.resume?.(Exit.isSuccess(answer) ? Exit.succeed(answer.value[told]!) : Exit.failCause(answer.cause))
+    while (told < answered.length && pending.length < enough) {
+      const at = told++
+      answered[at]!.resume?.(Exit.isSuccess(answer) ? Exit.succeed(answer.value[at]!) : Exit.failCause(answer.cause))
+    }
+    if (told === answered.length) {
+      answered = []
+      told = 0
     }
   }
 
   const flush = Effect.gen(function* () {
     const batch = takeBatch()
-    const sent = send(batch.map((entry) => entry.job))
-    if (told < answered.length) {
-      const sending = yield* Effect.forkChild(sent, { startImmediately: true })
+    const sent = send(
+      batch.map(({ job }) => job),
+      batch[0]!.announcer
+    )
+    if (answered.length === 0) answer = yield* Effect.exit(sent)
+    else {
+      const fiber = yield* Effect.forkChild(sent, { startImmediately: true })
       tell(Infinity)
-      answer = yield* Fiber.await(sending)
-    } else answer = yield* Effect.exit(sent)
+      answer = yield* Fiber.await(fiber)
+    }
     answered = batch
-    told = 0
     tell(Math.max(worthSending, batch.length >> 1))
   })
-  const isIdle = () => pending.length === 0 && told === answered.length
-  yield* Effect.forkScoped(
-    Effect.forever(
-      Effect.andThen(
-        arrived.wait,
-        Effect.suspend(() => {
-          sending = true
-          return Effect.andThen(
-            Effect.whileLoop({ while: () => pending.length > 0, body: () => flush, step: () => {} }),
-            Effect.sync(() => {
-              sending = false
-              idle.notify()
-            })
-          )
-        })
-      )
+  const flushAll = Effect.suspend(() => {
+    sending = true
+    return Effect.andThen(
+      Effect.whileLoop({ while: () => pending.length > 0, body: () => flush, step: () => {} }),
+      Effect.sync(() => {
+        sending = false
+        idle.notify()
+      })
     )
-  )
+  })
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(arrived.wait, flushAll)))
   // Registered after the fiber, so it runs before the fiber is interrupted: what was accepted is sent
-  yield* Effect.addFinalizer(() => Effect.suspend(() => (sending || pending.length > 0 ? idle.wait : Effect.void)))
+  yield* Effect.addFinalizer(() =>
+    Effect.whileLoop({ while: () => sending || pending.length > 0, body: () => idle.wait, step: () => {} })
+  )
 
   return (job, announcer) =>
     Effect.callback<EnqueueOutcome, StoreError>((resume) => {

@@ -1,0 +1,148 @@
+/** How enqueues share statements: what goes when, who is told when, and what the end of the layer waits for. */
+import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import { StoreError } from "../../src/JobError.ts"
+import * as EnqueueBuffer from "../../src/store/EnqueueBuffer.ts"
+import type { EnqueueOutcome, NewJob } from "../../src/store/JobStoreDriver.ts"
+
+const job: NewJob = {
+  id: "01981a2b-0000-7000-8000-000000000000",
+  freshId: true,
+  type: "t",
+  queue: "q",
+  priority: 5,
+  delay: 0,
+  runAt: undefined,
+  payload: "1",
+  maxAttempts: 3,
+  maxCrashes: 3,
+  maxSnoozes: 50,
+  retryDelays: [],
+  timeout: undefined,
+  timeoutThen: "retry",
+  key: undefined,
+  keyScope: "retained",
+  tags: [],
+  metadata: undefined,
+  hinted: false,
+  publishIn: 0
+}
+const inserted: EnqueueOutcome = { _tag: "Inserted" }
+const gone = new StoreError({ reason: "Unavailable", operation: "enqueue", message: "gone" })
+
+interface Statement {
+  readonly size: number
+  readonly answer: Deferred.Deferred<ReadonlyArray<EnqueueOutcome>, StoreError>
+}
+
+/** A buffer whose statements are answered by hand. */
+const stage = Effect.gen(function* () {
+  const statements: Array<Statement> = []
+  const enqueue = yield* EnqueueBuffer.make((jobs) =>
+    Effect.gen(function* () {
+      const answer = yield* Deferred.make<ReadonlyArray<EnqueueOutcome>, StoreError>()
+      statements.push({ size: jobs.length, answer })
+      return yield* Deferred.await(answer)
+    })
+  )
+  // The buffer's fiber begins to wait
+  yield* Effect.yieldNow
+  const succeed = (at: number) =>
+    Effect.andThen(
+      Deferred.succeed(
+        statements[at]!.answer,
+        Array.from({ length: statements[at]!.size }, () => inserted)
+      ),
+      Effect.yieldNow
+    )
+  const callers: Array<Fiber.Fiber<never, StoreError>> = []
+  /** Each enqueues again as soon as it is told. */
+  const call = (count: number, told: () => void) =>
+    Effect.gen(function* () {
+      const caller = Effect.forever(
+        Effect.tap(enqueue(job, undefined), () => Effect.sync(told)),
+        { disableYield: true }
+      )
+      for (let i = 0; i < count; i++) callers.push(yield* Effect.forkChild(caller, { startImmediately: true }))
+      // The buffer's own end waits for what was sent
+      yield* Effect.addFinalizer(() =>
+        Effect.andThen(
+          Effect.suspend(() => Fiber.interruptAll(callers)),
+          Effect.suspend(() => succeed(statements.length - 1))
+        )
+      )
+      yield* Effect.yieldNow
+    })
+  return { enqueue: () => enqueue(job, undefined), statements, succeed, call }
+})
+
+describe("EnqueueBuffer", () => {
+  it.effect("sends the next batch once enough callers are back, before all are told", () =>
+    Effect.gen(function* () {
+      const { call, statements, succeed } = yield* stage
+      let told = 0
+      yield* call(401, () => told++)
+      yield* succeed(0)
+      yield* succeed(1)
+      // Of the 400 that were told, half were back: they went, and those who came after them wait for the next
+      expect(statements.map(({ size }) => size)).toEqual([1, 400, 200])
+      expect(told).toBe(401)
+      yield* succeed(2)
+      yield* succeed(3)
+      expect(statements.map(({ size }) => size)).toEqual([1, 400, 200, 201, 200])
+    })
+  )
+
+  it.effect("waits for all of a small batch to be told, so that they share the next statement", () =>
+    Effect.gen(function* () {
+      const { call, statements, succeed } = yield* stage
+      yield* call(51, () => {})
+      yield* succeed(0)
+      yield* succeed(1)
+      yield* succeed(2)
+      expect(statements.map(({ size }) => size)).toEqual([1, 51, 51, 51])
+    })
+  )
+
+  it.effect("fails all callers of a batch that failed, and goes on", () =>
+    Effect.gen(function* () {
+      const { enqueue, statements, succeed } = yield* stage
+      const first = yield* Effect.forkChild(enqueue(), { startImmediately: true })
+      const fibers: Array<Fiber.Fiber<EnqueueOutcome, StoreError>> = []
+      for (let i = 0; i < 3; i++) fibers.push(yield* Effect.forkChild(enqueue(), { startImmediately: true }))
+      yield* Effect.yieldNow
+      yield* succeed(0)
+      yield* Deferred.fail(statements[1]!.answer, gone)
+      for (const fiber of fibers) expect(yield* Fiber.await(fiber)).toEqual(Exit.fail(gone))
+      expect(yield* Fiber.join(first)).toEqual(inserted)
+      const next = yield* Effect.forkChild(enqueue(), { startImmediately: true })
+      yield* Effect.yieldNow
+      yield* succeed(2)
+      expect(yield* Fiber.join(next)).toEqual(inserted)
+    })
+  )
+
+  it.effect("the end of the layer waits for what is in flight, also after a time of rest", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { enqueue, statements, succeed } = yield* Scope.provide(stage, scope)
+      const first = yield* Effect.forkChild(enqueue(), { startImmediately: true })
+      yield* Effect.yieldNow
+      yield* succeed(0)
+      yield* Fiber.join(first)
+      const second = yield* Effect.forkChild(enqueue(), { startImmediately: true })
+      yield* Effect.yieldNow
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      yield* Effect.yieldNow
+      expect(closing.pollUnsafe()).toBeUndefined()
+      expect(statements.length).toBe(2)
+      yield* succeed(1)
+      expect(yield* Fiber.join(second)).toEqual(inserted)
+      yield* Fiber.join(closing)
+    })
+  )
+})
