@@ -72,9 +72,11 @@ export const make = Effect.fnUntraced(function* (
 
   const flush = Effect.gen(function* () {
     const batch = takeBatch()
+    const { announcer } = batch[0]!
     const sent = send(
       batch.map(({ job }) => job),
-      batch[0]!.announcer
+      // Callers of several brokers: each publishes its own
+      batch.every((entry) => entry.announcer === announcer) ? announcer : undefined
     )
     if (answered.length === 0) answer = yield* Effect.exit(sent)
     else {
