@@ -8,6 +8,8 @@ export interface Scenario {
   /** Scenario of the system's module. */
   readonly name: string
   readonly systems: ReadonlyArray<string>
+  /** What else is in the table: the scenario is measured beside each of them in turn, and compared with the first. */
+  readonly crowds?: ReadonlyArray<string>
   /** Filled with jobs before, by a process of its own. */
   readonly isFilled?: boolean
   /** What differs from the common request. */
@@ -23,6 +25,10 @@ export interface Amounts {
   readonly hasRedis: boolean
   readonly hasPgbench: boolean
 }
+
+/** How many of a crowd there are. */
+export const crowdSize = (crowd: string): number =>
+  crowd === "expired" ? 50_000 : crowd === "finished" ? 2_000_000 : 1_000_000
 
 /** The system that ratios are of. */
 export const ours = "polyqueue"
@@ -80,13 +86,14 @@ export const scenarios = ({ hasPgbench, hasRedis, isQuick, withPeers }: Amounts)
       isFilled: true,
       options: { jobs: 15_000 }
     },
-    ...["nothing else", ...kinds].map((crowd): Scenario => ({
-      title: `drain beside ${crowd}`,
+    {
+      title: "drain beside others",
       name: "drainBeside",
       systems: [ours],
-      options: { jobs, crowd, crowdSize: crowd === "expired" ? 50_000 : crowd === "finished" ? 2_000_000 : 1_000_000 },
-      rounds: 1
-    })),
+      crowds: ["nothing else", ...kinds],
+      options: { jobs },
+      rounds: 3
+    },
     { title: "worker at rest", name: "rest", systems: [ours], options: { seconds: 30 }, rounds: 1 }
   ]
   return isQuick ? always : [...always, ...more]

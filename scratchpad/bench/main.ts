@@ -55,7 +55,7 @@ const shown = (value: number) =>
 const show = (scenario: string, system: string, value: number, unit: string, note = "") => {
   if (flags.json) say(JSON.stringify({ scenario, system, value: Math.round(value * 10_000) / 10_000, unit }))
   else
-    say(`${scenario.padEnd(58)} ${system.padEnd(22)} ${shown(value).padStart(10)} ${unit.padEnd(12)}${note}`.trimEnd())
+    say(`${scenario.padEnd(58)} ${system.padEnd(34)} ${shown(value).padStart(10)} ${unit.padEnd(12)}${note}`.trimEnd())
 }
 
 const child = Build.compile()
@@ -83,8 +83,9 @@ const base: Request = {
   crowdSize: 0
 }
 
-const once = async (scenario: Plan.Scenario, system: string): Promise<Answer> => {
-  const request: Request = { ...base, ...scenario.options, system, scenario: scenario.name }
+const once = async (scenario: Plan.Scenario, system: string, crowd = ""): Promise<Answer> => {
+  const crowdSize = Plan.crowdSize(crowd)
+  const request: Request = { ...base, ...scenario.options, system, scenario: scenario.name, crowd, crowdSize }
   if (scenario.isFilled === true) {
     const filler = system === "pgbench" ? Plan.ours : system
     await measure(child, { ...request, system: filler, scenario: "enqueueAll" })
@@ -95,10 +96,13 @@ const once = async (scenario: Plan.Scenario, system: string): Promise<Answer> =>
 let failed = 0
 const run = async (scenario: Plan.Scenario) => {
   const answers = new Map<string, Array<Answer>>()
+  const turns = scenario.systems.flatMap((system) =>
+    (scenario.crowds ?? [""]).map((crowd) => ({ system, crowd, name: crowd === "" ? system : crowd }))
+  )
   for (let round = 0; round < (scenario.rounds ?? rounds); round++) {
-    for (const system of scenario.systems) {
+    for (const { crowd, name, system } of turns) {
       try {
-        answers.set(system, [...(answers.get(system) ?? []), await once(scenario, system)])
+        answers.set(name, [...(answers.get(name) ?? []), await once(scenario, system, crowd)])
       } catch (error) {
         failed++
         process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
@@ -106,17 +110,22 @@ const run = async (scenario: Plan.Scenario) => {
     }
   }
   const median = (values: ReadonlyArray<number>) => percentile(values, 0.5)
-  for (const [system, runs] of answers) {
-    const first = runs[0]!
-    const mine = answers.get(Plan.ours)
-    // Of each round, then their median: both sides of a ratio had the same minute
-    const ratio =
-      system === Plan.ours || mine === undefined
+  /** Of each round, then their median: both sides of a ratio had the same minute. */
+  const ratio = (of: ReadonlyArray<Answer>, by: ReadonlyArray<Answer>) =>
+    median(of.map(({ value }, round) => value / (by[round]?.value ?? Number.NaN))).toFixed(2)
+  const first = scenario.crowds?.[0]
+  const compared = answers.get(first ?? Plan.ours)
+  for (const [name, runs] of answers) {
+    const one = runs[0]!
+    const note =
+      compared === undefined || compared === runs
         ? ""
-        : `polyqueue: ${median(runs.map((answer, round) => (mine[round]?.value ?? Number.NaN) / answer.value)).toFixed(2)} of it`
-    show(scenario.title, system, median(runs.map((answer) => answer.value)), first.unit, ratio)
-    for (const [name, { unit }] of Object.entries(first.also ?? {})) {
-      show(`${scenario.title}, ${name}`, system, median(runs.map((answer) => answer.also![name]!.value)), unit)
+        : first === undefined
+          ? `polyqueue: ${ratio(compared, runs)} of it`
+          : `${ratio(runs, compared)} of ${first}`
+    show(scenario.title, name, median(runs.map((answer) => answer.value)), one.unit, note)
+    for (const [also, { unit }] of Object.entries(one.also ?? {})) {
+      show(`${scenario.title}, ${also}`, name, median(runs.map((answer) => answer.also![also]!.value)), unit)
     }
   }
 }

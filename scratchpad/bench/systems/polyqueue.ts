@@ -157,7 +157,8 @@ const drainBeside = async (request: Request): Promise<Answer> => {
   await bench.empty()
   const release = await Crowd.fill(bench, request)
   if (request.crowd !== "due") await inBatches(request.jobs, bench.send)
-  await bench.query("analyze polyqueue.polyqueue_jobs")
+  // Rows that have lain there for a while: what autovacuum does once to a million new ones is not the claim's cost
+  await bench.query("vacuum (analyze) polyqueue.polyqueue_jobs")
   const value = await drained(bench, request)
   await release()
   return { value, unit: "jobs/s", also: { RSS: maxRss() } }
@@ -195,6 +196,47 @@ const retries = async (request: Request): Promise<Answer> => {
   const left = "select count(*) from polyqueue.polyqueue_jobs where status <> 'succeeded'"
   while (ended < request.jobs || (await bench.one(left)) > 0) await new Promise((resolve) => setTimeout(resolve, 5))
   return { value: (2 * request.jobs * 1_000) / (performance.now() - start), unit: "attempts/s" }
+}
+
+/** Resident memory, in MB, while `load` jobs per second come, run and are pruned: after a tenth of the time, and at the end. */
+const memory = async (request: Request): Promise<Answer> => {
+  const bench = open(request)
+  await bench.empty()
+  let ended = 0
+  const live = Worker.layer([Noop], {
+    concurrency: 100,
+    retention: { succeeded: "1 minute", attempts: "1 minute" }
+  }).pipe(
+    Layer.provide(
+      work(
+        request,
+        () => {},
+        () => void ended++
+      )
+    )
+  )
+  bench.runtime.runFork(Effect.orDie(Effect.scoped(Effect.andThen(Layer.build(live), Effect.never))))
+  const seen: Array<number> = []
+  const start = performance.now()
+  const seconds = () => (performance.now() - start) / 1_000
+  let sent = 0
+  while (seconds() < request.seconds) {
+    const due = Math.min(1_000, Math.floor(seconds() * request.load) - sent)
+    if (due > 0) await bench.send(Array.from({ length: due }, (_, i) => ({ n: sent + i })))
+    sent += Math.max(0, due)
+    if (seconds() * 100 > seen.length * request.seconds) seen.push(process.memoryUsage.rss() / 1e6)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  const mean = (values: ReadonlyArray<number>) => values.reduce((sum, value) => sum + value, 0) / values.length
+  return {
+    value: mean(seen.slice(-10)),
+    unit: "MB",
+    also: {
+      "after a tenth of it": { value: mean(seen.slice(5, 15)), unit: "MB" },
+      "at most": { value: maxRss().value, unit: "MB" },
+      jobs: { value: ended, unit: "" }
+    }
+  }
 }
 
 /** A worker with nothing to do: share of one core, and transactions per second. */
@@ -276,6 +318,7 @@ export const system: System = {
     return ready()
   },
   retries,
+  memory,
   rest,
   pickUpWorker: async (request) => {
     const bench = open(request)
