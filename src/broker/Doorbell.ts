@@ -22,6 +22,8 @@ export interface Doorbell {
   readonly ring: (queues: Iterable<string>) => void
   /** Rings for everybody: after a time in which rings may have been missed. */
   readonly ringAll: () => void
+  /** Whether anybody here hears the rings for this queue. */
+  readonly isHeard: (queue: string) => boolean
   /** Hears the rings for these queues until the scope closes. */
   readonly subscribe: (queues: ReadonlyArray<string>) => Effect.Effect<Bell, never, Scope.Scope>
 }
@@ -49,6 +51,7 @@ export const make = (): Doorbell => {
     ringAll() {
       for (const latches of byQueue.values()) latches.forEach((latch) => latch.openUnsafe())
     },
+    isHeard: (queue) => byQueue.has(queue),
     subscribe: (queues) =>
       Effect.acquireRelease(
         Effect.sync(() => {

@@ -5,7 +5,7 @@
  *
  * Commits that notify wait for one another, all over the server. So nothing is notified inside users' transactions: it
  * is sent after the commit, on a session of the broker's own. Only the INSERT of a lone enqueue carries its notification
- * itself, and only while no other INSERT of Polyqueue in this database does.
+ * itself, where no worker of this process waits for it, and only while no other INSERT of Polyqueue in this database does.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Duration from "effect/Duration"
@@ -80,11 +80,14 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
-/** What is announced rings here, too. */
+/**
+ * What is announced rings here, too. Where a worker of this process waits for the queue, nothing is: it is the first to know
+ * without, and its claim should not meet the notification on its way.
+ */
 const announcer = (client: object, bell: PostgresBell.PostgresBell, doorbell: Doorbell.Doorbell): Announcer => ({
   client,
   announce: (queue) => {
-    const announcement = bell.announce(queue)
+    const announcement = doorbell.isHeard(queue) ? undefined : bell.announce(queue)
     return announcement === undefined
       ? undefined
       : {

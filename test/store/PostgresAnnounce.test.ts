@@ -132,6 +132,23 @@ describePostgres("a notification in an INSERT", () => {
       })
     )
 
+    it.effect("is left to the bell where a worker of this process is the first to know", () =>
+      Effect.gen(function* () {
+        const { announcer, broker, enqueue, untilNow } = yield* stage
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* broker.consumer({ queues: ["q"], lease: 1_000 })
+            assert.deepStrictEqual(yield* enqueue, inserted)
+            const other = announcer.announce("another")
+            assert.isDefined(other, "of other queues it knows no more than others")
+            other?.end("unsent")
+          })
+        )
+        assert.deepStrictEqual(yield* enqueue, announced)
+        assert.deepStrictEqual((yield* untilNow).at(-1), `["q"]`)
+      })
+    )
+
     it.effect("is left to the next one while the bell does not rest", () =>
       Effect.gen(function* () {
         const { announcer, broker, channel, enqueue, next, untilNow } = yield* stage
