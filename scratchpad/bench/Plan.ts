@@ -18,9 +18,10 @@ export interface Scenario {
   readonly rounds?: number
 }
 
-/** How much: all of it, or what fits into 50 seconds. */
+/** How much: all of it, or what fits into 50 seconds; and an hour for one more. */
 export interface Amounts {
   readonly isQuick: boolean
+  readonly withHour: boolean
   readonly withPeers: boolean
   readonly hasRedis: boolean
   readonly hasPgbench: boolean
@@ -34,7 +35,7 @@ export const crowdSize = (crowd: string): number =>
 export const ours = "polyqueue"
 
 /** The scenarios in order. */
-export const scenarios = ({ hasPgbench, hasRedis, isQuick, withPeers }: Amounts): ReadonlyArray<Scenario> => {
+export const scenarios = ({ hasPgbench, hasRedis, isQuick, withHour, withPeers }: Amounts): ReadonlyArray<Scenario> => {
   const peers = withPeers ? ["graphile-worker", "pg-boss", ...(hasRedis ? ["BullMQ"] : [])] : []
   const seconds = isQuick ? 1 : 4
   const jobs = isQuick ? 15_000 : 30_000
@@ -96,5 +97,12 @@ export const scenarios = ({ hasPgbench, hasRedis, isQuick, withPeers }: Amounts)
     },
     { title: "worker at rest", name: "rest", systems: [ours], options: { seconds: 30 }, rounds: 1 }
   ]
-  return isQuick ? always : [...always, ...more]
+  const hour: Scenario = {
+    title: "memory of a worker in an hour of 200 jobs/s",
+    name: "memory",
+    systems: [ours],
+    options: { seconds: 3_600, load: 200 },
+    rounds: 1
+  }
+  return [...always, ...(isQuick ? [] : more), ...(withHour ? [hour] : [])]
 }

@@ -3,7 +3,7 @@
  * temporary folders, or uses POLYQUEUE_BENCH_DB_URL (its Polyqueue tables are emptied!) and POLYQUEUE_BENCH_REDIS_URL.
  *
  * `--peers` installs graphile-worker, pg-boss and BullMQ into a temporary folder, measures them alternately with Polyqueue,
- * and prints ratios. `--quick` takes less than a minute (without the peers). `--json` prints a line per measurement.
+ * and prints ratios. `--hour` adds one that takes an hour. `--quick` takes less than a minute (without the peers). `--json` prints a line per measurement.
  * `--rounds N`: medians of N (default 5 with peers, else 1). `--only WORD`: scenarios with that word in their title.
  * Numbers of two runs on a shared machine are not comparable; ratios within one run are.
  */
@@ -16,13 +16,14 @@ import * as Build from "./Build.ts"
 import * as Peers from "./Peers.ts"
 import * as Plan from "./Plan.ts"
 
-const usage = "npm run bench -- [--quick] [--peers] [--json] [--rounds N] [--only WORD]"
+const usage = "npm run bench -- [--quick] [--peers] [--hour] [--json] [--rounds N] [--only WORD]"
 const { values: flags } = (() => {
   try {
     return parseArgs({
       options: {
         quick: { type: "boolean", default: false },
         peers: { type: "boolean", default: false },
+        hour: { type: "boolean", default: false },
         json: { type: "boolean", default: false },
         rounds: { type: "string" },
         only: { type: "string", default: "" }
@@ -132,6 +133,7 @@ const run = async (scenario: Plan.Scenario) => {
 
 const plan = Plan.scenarios({
   isQuick: flags.quick,
+  withHour: flags.hour,
   withPeers: flags.peers,
   hasRedis: redis !== undefined,
   hasPgbench: has("pgbench")

@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import { Broker, CurrentJob, Job, Polyqueue, Worker } from "../../../src/index.ts"
 import * as Crowd from "../Crowd.ts"
-import { type Answer, inBatches, maxRss, now, type Request, type System } from "../Measurement.ts"
+import { type Answer, inBatches, maxRss, now, percentile, type Request, type System } from "../Measurement.ts"
 import { acrossProcesses, forkWorker, ready, sample, tellParent } from "../PickUp.ts"
 
 class Noop extends Job.make("noop", { payload: { n: Schema.Int } }) {}
@@ -198,25 +198,31 @@ const retries = async (request: Request): Promise<Answer> => {
   return { value: (2 * request.jobs * 1_000) / (performance.now() - start), unit: "attempts/s" }
 }
 
-/** Resident memory, in MB, while `load` jobs per second come, run and are pruned: after a tenth of the time, and at the end. */
-const memory = async (request: Request): Promise<Answer> => {
-  const bench = open(request)
-  await bench.empty()
-  let ended = 0
-  const live = Worker.layer([Noop], {
-    concurrency: 100,
-    retention: { succeeded: "1 minute", attempts: "1 minute" }
-  }).pipe(
+/** Says every second how large its process is. Ended jobs are pruned after a minute, so that a table of an hour is no larger. */
+const memoryWorker = async (request: Request): Promise<Answer> => {
+  const { runtime } = open(request)
+  const retention = { succeeded: "1 minute", attempts: "1 minute" } as const
+  const live = Worker.layer([Noop], { concurrency: 100, retention }).pipe(
     Layer.provide(
       work(
         request,
         () => {},
-        () => void ended++
+        () => {}
       )
     )
   )
-  bench.runtime.runFork(Effect.orDie(Effect.scoped(Effect.andThen(Layer.build(live), Effect.never))))
+  runtime.runFork(Effect.orDie(Effect.scoped(Effect.andThen(Layer.build(live), Effect.never))))
+  setInterval(() => process.send?.(process.memoryUsage.rss() / 1e6), 1_000)
+  return ready()
+}
+
+/** Resident memory of a worker, in MB, while `load` jobs per second come: after a tenth of the time, and at its end. */
+const memory = async (request: Request): Promise<Answer> => {
+  const bench = open(request)
+  await bench.empty()
+  const worker = await forkWorker(request, "memoryWorker")
   const seen: Array<number> = []
+  worker.on("message", (size) => seen.push(Number(size)))
   const start = performance.now()
   const seconds = () => (performance.now() - start) / 1_000
   let sent = 0
@@ -224,17 +230,17 @@ const memory = async (request: Request): Promise<Answer> => {
     const due = Math.min(1_000, Math.floor(seconds() * request.load) - sent)
     if (due > 0) await bench.send(Array.from({ length: due }, (_, i) => ({ n: sent + i })))
     sent += Math.max(0, due)
-    if (seconds() * 100 > seen.length * request.seconds) seen.push(process.memoryUsage.rss() / 1e6)
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-  const mean = (values: ReadonlyArray<number>) => values.reduce((sum, value) => sum + value, 0) / values.length
+  worker.kill("SIGKILL")
+  const tenth = Math.floor(seen.length / 10)
+  const between = (from: number, to: number) => ({ value: percentile(seen.slice(from, to), 0.5), unit: "MB" })
   return {
-    value: mean(seen.slice(-10)),
-    unit: "MB",
+    ...between(-tenth, seen.length),
     also: {
-      "after a tenth of it": { value: mean(seen.slice(5, 15)), unit: "MB" },
-      "at most": { value: maxRss().value, unit: "MB" },
-      jobs: { value: ended, unit: "" }
+      "after a tenth of it": between(tenth, 2 * tenth),
+      "at most": { value: Math.max(...seen), unit: "MB" },
+      jobs: { value: sent, unit: "" }
     }
   }
 }
@@ -319,6 +325,7 @@ export const system: System = {
   },
   retries,
   memory,
+  memoryWorker,
   rest,
   pickUpWorker: async (request) => {
     const bench = open(request)
