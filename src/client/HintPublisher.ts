@@ -83,7 +83,8 @@ export const make = Effect.fnUntraced(function* (
   )
   // Runs before the fiber is interrupted. A finaliser cannot be timed out from inside: its wait has a fiber of its own
   yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => (isSending || waiting.length > 0 ? idle.wait : Effect.void)).pipe(
+    // Again after each: a rest that nobody waited for may have raised it
+    Effect.whileLoop({ while: () => isSending || waiting.length > 0, body: () => idle.wait, step: () => {} }).pipe(
       Effect.timeoutOption(Duration.millis(closeGrace)),
       Effect.forkDetach({ startImmediately: true }),
       Effect.flatMap(Fiber.join)

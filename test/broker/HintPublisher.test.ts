@@ -9,21 +9,36 @@ class Noop extends Job.make("Noop", { payload: { n: Schema.Int } }) {}
 
 class Watched extends Context.Service<
   Watched,
-  { readonly requests: Array<ReadonlyArray<Hint>>; readonly hold: Deferred.Deferred<void>; failing: boolean }
+  {
+    readonly requests: Array<ReadonlyArray<Hint>>
+    /** Requests that were answered. */
+    answered: number
+    /** Which request takes its time: until `hold` is over. */
+    slow: number
+    readonly hold: Deferred.Deferred<void>
+    failing: boolean
+  }
 >()("test/Watched") {}
 
 const BrokerLive = Layer.effectContext(
   Effect.gen(function* () {
     const { driver } = yield* ReferenceBroker.make()
-    const watched: Watched["Service"] = { requests: [], hold: yield* Deferred.make<void>(), failing: false }
+    const watched: Watched["Service"] = {
+      requests: [],
+      answered: 0,
+      slow: 1,
+      hold: yield* Deferred.make<void>(),
+      failing: false
+    }
     const publish = (hints: ReadonlyArray<Hint>) =>
       Effect.suspend(() => {
         watched.requests.push(hints)
         const answer = watched.failing
           ? Effect.fail(new BrokerError({ reason: "Unavailable", operation: "publish", message: "down" }))
           : driver.publish(hints)
-        // The first request takes its time
-        return watched.requests.length === 1 ? Effect.andThen(Deferred.await(watched.hold), answer) : answer
+        const held =
+          watched.requests.length === watched.slow ? Effect.andThen(Deferred.await(watched.hold), answer) : answer
+        return Effect.tap(held, () => Effect.sync(() => void watched.answered++))
       })
     return Context.make(Broker, { ...driver, publish }).pipe(Context.add(Watched, watched))
   })
@@ -77,5 +92,24 @@ it.live("the end of the layer waits for hints that are under way", () =>
       Client
     )
     assert.strictEqual(watched.requests.flat().length, 2)
+  })
+)
+
+it.live("the end of the layer waits for them also when all was quiet before", () =>
+  Effect.gen(function* () {
+    const watched = yield* Effect.provide(
+      Effect.gen(function* () {
+        const watched = yield* Watched
+        watched.slow = 2
+        yield* Noop.enqueue({ n: 1 })
+        yield* Effect.repeat(Effect.yieldNow, { until: () => watched.answered === 1 })
+        yield* Noop.enqueue({ n: 2 })
+        yield* Effect.repeat(Effect.yieldNow, { until: () => watched.requests.length === 2 })
+        yield* Effect.forkDetach(Effect.delay(Deferred.succeed(watched.hold, undefined), "50 millis"))
+        return watched
+      }),
+      Client
+    )
+    assert.strictEqual(watched.answered, 2)
   })
 )
