@@ -12,6 +12,8 @@ const maxPrefetch = 900
 const prefetchHorizon = 20
 /** Run time in ms that is assumed until something is known: nothing is claimed ahead. */
 const slow = 1_000
+/** Runs that are known before jobs are called quick, at least: and one per slot, as the first to end are the quickest. */
+const minRuns = 50
 /** Jobs asked for in one claim at most. */
 const maxClaim = 500
 /** Share of what is claimed ahead that may be in store when more is asked for: a full claim must leave room for the next. */
@@ -33,7 +35,7 @@ export class Pool {
   mayHaveMore = true
   private buffer: Array<Held> = []
   private head = 0
-  /** Moving average of run times in ms. Slow until every slot could have ended a job: the first to end are the quickest. */
+  /** Moving average of run times in ms. Slow until enough are known. */
   private averageRun = slow
   private firstRuns = 0
   private firstRunsTotal = 0
@@ -106,12 +108,13 @@ export class Pool {
   }
 
   ran(milliseconds: number): void {
-    if (this.firstRuns >= this.slots) {
+    const enough = Math.max(this.slots, minRuns)
+    if (this.firstRuns >= enough) {
       this.averageRun += (milliseconds - this.averageRun) * 0.05
       return
     }
     this.firstRunsTotal += milliseconds
-    if (++this.firstRuns >= this.slots) this.averageRun = this.firstRunsTotal / this.firstRuns
+    if (++this.firstRuns >= enough) this.averageRun = this.firstRunsTotal / this.firstRuns
   }
 }
 

@@ -24,7 +24,7 @@ import type { Db, Rows } from "./Sessions.ts"
 const lockTimeout = "20ms"
 
 /**
- * `$1` ids, `$2` attempts, `$3` claims, sorted by id; `$4` results; `$5` worker. Answers the count and, when short, the
+ * `$1` ids, `$2` attempts, `$3` claims, sorted by id; `$4` results; `$5` worker, of whom the rows must be. Answers the count and, when short, the
  * positions. Its lock timeout is set before the first row is looked at, and ends with the statement.
  */
 export const succeedStatement = (names: Names, clock: DatabaseClock): string =>
@@ -35,7 +35,7 @@ export const succeedStatement = (names: Names, clock: DatabaseClock): string =>
       (select $1::uuid[] from pg_catalog.set_config('lock_timeout', '${lockTimeout}', true)),
       (select $2::int4[]), (select $3::uuid[]), (select $4::text[])
     ) with ordinality as t(id, attempt, claim, result, n)
-    where j.id = t.id and ${owned}
+    where j.id = t.id and case when ${owned} then j.lease_owner = $5::text else false end
     returning j.id, j.attempt, j.started_at, j.finished_at, t.claim, t.n
   ), log as (
     ${logAttempts(names)}
@@ -188,16 +188,15 @@ export const make = (db: Db) => {
     const entries = settlements
       .map((settlement, at) => ({ settlement, at }))
       .sort((a, b) => byId(a.settlement, b.settlement))
-    const send = (entries: ReadonlyArray<Entry>) =>
-      write(
-        worker,
-        entries.map(({ settlement }) => settlement)
-      )
+    const sorted = entries.map(({ settlement }) => settlement)
     const outcomes = Array.from<SettleOutcome>({ length: settlements.length })
-    const locked = yield* conclude(entries, first ?? (yield* send(entries)), outcomes)
+    const locked = yield* conclude(entries, first ?? (yield* write(worker, sorted)), outcomes)
     // Once more: a claim that began before these rows were claimed follows them to their newest version, and holds that
     // for the rest of its statement
-    if (locked.length > 0) yield* conclude(locked, yield* send(locked), outcomes)
+    if (locked.length > 0) {
+      const rest = locked.map(({ settlement }) => settlement)
+      yield* conclude(locked, yield* writeAny(rest), outcomes)
+    }
     return outcomes
   })
 }
