@@ -24,6 +24,7 @@ export interface Amounts {
   readonly withHour: boolean
   readonly withPeers: boolean
   readonly hasRedis: boolean
+  readonly hasRedisAlways: boolean
   readonly hasPgbench: boolean
 }
 
@@ -34,24 +35,35 @@ export const crowdSize = (crowd: string): number =>
 /** The system that ratios are of. */
 export const ours = "polyqueue"
 
+/** BullMQ on a Redis that answers when what it was told is on the disk, as Postgres does. */
+export const bullmqAlways = "BullMQ, appendfsync always"
+
 /** The scenarios in order. */
-export const scenarios = ({ hasPgbench, hasRedis, isQuick, withHour, withPeers }: Amounts): ReadonlyArray<Scenario> => {
+export const scenarios = ({
+  hasPgbench,
+  hasRedis,
+  hasRedisAlways,
+  isQuick,
+  withHour,
+  withPeers
+}: Amounts): ReadonlyArray<Scenario> => {
   const peers = withPeers ? ["graphile-worker", "pg-boss", ...(hasRedis ? ["BullMQ"] : [])] : []
+  const durable = withPeers && hasRedisAlways ? [...peers, bullmqAlways] : peers
   const seconds = isQuick ? 1 : 4
   const jobs = isQuick ? 15_000 : 30_000
   const enqueue = [1, 20, 200].map((callers): Scenario => ({
     title: `enqueue, ${callers} caller${callers === 1 ? "" : "s"}`,
     name: "enqueue",
-    systems: [ours, ...(callers === 1 && isQuick ? [] : peers)],
+    systems: [ours, ...(callers === 1 && isQuick ? [] : durable)],
     options: { callers, seconds }
   }))
   const always: ReadonlyArray<Scenario> = [
     ...enqueue,
-    { title: "enqueueAll, batches of 1,000", name: "enqueueAll", systems: [ours, ...peers], options: { jobs } },
+    { title: "enqueueAll, batches of 1,000", name: "enqueueAll", systems: [ours, ...durable], options: { jobs } },
     {
       title: `drain of ${jobs.toLocaleString("en")} no-op jobs`,
       name: "drain",
-      systems: [ours, ...(hasPgbench ? ["pgbench"] : []), ...peers],
+      systems: [ours, ...(hasPgbench ? ["pgbench"] : []), ...durable],
       isFilled: true,
       options: { jobs }
     },

@@ -11,7 +11,8 @@ const load: Record<string, () => Promise<{ readonly system: System }>> = {
   pgbench: () => import("./systems/pgbench.ts"),
   "graphile-worker": () => import("./systems/graphile.ts"),
   "pg-boss": () => import("./systems/pgBoss.ts"),
-  BullMQ: () => import("./systems/bullmq.ts")
+  BullMQ: () => import("./systems/bullmq.ts"),
+  "BullMQ, appendfsync always": () => import("./systems/bullmq.ts")
 }
 const { system } = await load[request.system]!()
 const answer = await system[request.scenario]!(request)

@@ -64,8 +64,13 @@ const given = process.env["POLYQUEUE_BENCH_DB_URL"]
 // Both servers end with this process, and take their folders with them
 const postgres =
   given ?? (await startServer({ durable: true, settings: { shared_buffers: "256MB", max_wal_size: "4GB" } })).url
-const redis =
-  process.env["POLYQUEUE_BENCH_REDIS_URL"] ?? (findBinary() === undefined ? undefined : (await startRedis()).url)
+/** An append-only file flushed this often. BullMQ's guide to production advises once a second; `always` promises what a COMMIT does. */
+const redisFlushed = async (appendfsync: "everysec" | "always") =>
+  (await startRedis({ persist: true, settings: { appendfsync, "maxmemory-policy": "noeviction" } })).url
+const givenRedis = process.env["POLYQUEUE_BENCH_REDIS_URL"]
+const canStart = givenRedis === undefined && findBinary() !== undefined
+const redis = canStart ? await redisFlushed("everysec") : givenRedis
+const redisAlways = canStart && flags.peers ? await redisFlushed("always") : undefined
 const peers = flags.peers ? Peers.install() : undefined
 
 const base: Request = {
@@ -86,7 +91,16 @@ const base: Request = {
 
 const once = async (scenario: Plan.Scenario, system: string, crowd = ""): Promise<Answer> => {
   const crowdSize = Plan.crowdSize(crowd)
-  const request: Request = { ...base, ...scenario.options, system, scenario: scenario.name, crowd, crowdSize }
+  const server = system === Plan.bullmqAlways ? redisAlways : redis
+  const request: Request = {
+    ...base,
+    ...scenario.options,
+    system,
+    scenario: scenario.name,
+    redis: server,
+    crowd,
+    crowdSize
+  }
   if (scenario.isFilled === true) {
     const filler = system === "pgbench" ? Plan.ours : system
     await measure(child, { ...request, system: filler, scenario: "enqueueAll" })
@@ -136,6 +150,7 @@ const plan = Plan.scenarios({
   withHour: flags.hour,
   withPeers: flags.peers,
   hasRedis: redis !== undefined,
+  hasRedisAlways: redisAlways !== undefined,
   hasPgbench: has("pgbench")
 }).filter(({ title }) => title.includes(flags.only))
 for (const scenario of plan) await run(scenario)

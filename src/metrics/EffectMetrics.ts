@@ -112,6 +112,17 @@ export const make = Effect.map(Effect.context<never>(), (context) => {
     known(value)
   }
 
+  const hints = new Map<string, { readonly published: Series; readonly failed: Series }>()
+  const ofBroker = (broker: string) => {
+    let known = hints.get(broker)
+    if (known === undefined) {
+      const at = { "messaging.system": broker }
+      known = { published: series(instruments.hints, at), failed: series(instruments.hintsFailed, at) }
+      hints.set(broker, known)
+    }
+    return known
+  }
+
   let queuesBefore: ReadonlyArray<string> = []
   const recordFleet = ({ queues, relayLag }: FleetStats) => {
     const names = queues.map(({ queue }) => queue)
@@ -163,9 +174,9 @@ export const make = Effect.map(Effect.context<never>(), (context) => {
         return event.final ? outcome.ended(1) : outcome.retried(1)
       }
       case "HintsPublished": {
-        const at = { "messaging.system": event.broker }
-        if (event.count > 0) update(instruments.hints, at, event.count)
-        if (event.failed > 0) update(instruments.hintsFailed, at, event.failed)
+        const broker = ofBroker(event.broker)
+        if (event.count > 0) broker.published(event.count)
+        if (event.failed > 0) broker.failed(event.failed)
         return
       }
       case "Fleet":
