@@ -145,7 +145,11 @@ describePostgres("a notification in an INSERT", () => {
           })
         )
         assert.deepStrictEqual(yield* enqueue, announced)
-        assert.deepStrictEqual((yield* untilNow).at(-1), `["q"]`)
+        // A bell that listens also rings for nobody, to hear itself
+        assert.deepStrictEqual(
+          (yield* untilNow).filter((queues) => queues !== "[]"),
+          [`["q"]`]
+        )
       })
     )
 
