@@ -78,7 +78,7 @@ const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<PolyqueueService, never, JobStore | Scope.Scope> {
   const store = yield* JobStore
   const defaults = yield* JobDefaults
-  const ids = yield* Ids.source
+  const makeId = (yield* Ids.make) as Effect.Effect<JobId>
   const waitEnded = yield* Waiters.make(store)
   const publisher = broker === undefined ? undefined : yield* HintPublisher.make(broker, metrics)
   const route: DraftCheck.Route = {
@@ -196,8 +196,8 @@ const make = Effect.fnUntraced(function* (
       record === undefined ? Effect.fail(new JobNotFound({ id })) : Effect.succeed(record)
     )
   return {
-    makeId: ids.one as Effect.Effect<JobId>,
-    makeIds: ids.many as PolyqueueService["makeIds"],
+    makeId,
+    makeIds: (count) => Ids.many(makeId, count),
     enqueue: (draft) => TraceContext.producer(draft.type, (metadata) => enqueue(draft, metadata)),
     enqueueAll: (drafts) => TraceContext.producer(drafts[0]?.type ?? "", (metadata) => enqueueAll(drafts, metadata)),
     get,

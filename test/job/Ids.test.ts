@@ -10,11 +10,11 @@ const millisOf = (id: string) => Number.parseInt(id.slice(0, 8) + id.slice(9, 13
 describe("Ids", () => {
   it.effect("are UUIDv7s of the clock, each after the one before, one or many at a time", () =>
     Effect.gen(function* () {
-      const ids = yield* Ids.source
+      const makeId = yield* Ids.make
       const made: Array<string> = []
       for (const now of [0, 5, 1_700_000_000_000, 1_600_000_000_000]) {
         yield* TestClock.setTime(now)
-        made.push(yield* ids.one, ...(yield* ids.many(1_000)), yield* ids.one)
+        made.push(yield* makeId, ...(yield* Ids.many(makeId, 1_000)), yield* makeId)
       }
       expect(made.every((id) => uuidV7.test(id))).toBe(true)
       expect(made.every((id, i) => i === 0 || id > made[i - 1]!)).toBe(true)
@@ -26,8 +26,8 @@ describe("Ids", () => {
 
   it.effect("stay in order when a millisecond outlasts the lower part of its counter", () =>
     Effect.gen(function* () {
-      const ids = yield* Ids.source
-      const made = yield* ids.many(200_000)
+      const makeId = yield* Ids.make
+      const made = yield* Ids.many(makeId, 200_000)
       expect(made.every((id, i) => i === 0 || id > made[i - 1]!)).toBe(true)
       expect(uuidV7.test(made.at(-1)!)).toBe(true)
       expect(new Set(made.map((id) => id.slice(19, 23))).size).toBeGreaterThan(2)
@@ -37,8 +37,8 @@ describe("Ids", () => {
 
   it.effect("differ between sources", () =>
     Effect.gen(function* () {
-      const [a, b] = [yield* Ids.source, yield* Ids.source]
-      const made = [...(yield* a.many(1_000)), ...(yield* b.many(1_000))]
+      const [a, b] = [yield* Ids.make, yield* Ids.make]
+      const made = [...(yield* Ids.many(a, 1_000)), ...(yield* Ids.many(b, 1_000))]
       expect(new Set(made).size).toBe(2_000)
     })
   )
