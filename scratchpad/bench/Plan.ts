@@ -93,7 +93,7 @@ export const scenarios = ({
     { title: "drain by two workers", name: "drainByTwo", systems: [ours], isFilled: true, options: { jobs } },
     { title: "jobs that fail once, at once retried", name: "retries", systems: [ours], options: { jobs } },
     {
-      title: "drain",
+      title: "drain, other brokers and stores",
       name: "drain",
       systems: [...(hasRedis ? ["polyqueue on Redis"] : []), "polyqueue on PGMQ", "polyqueue on PGlite"],
       isFilled: true,
