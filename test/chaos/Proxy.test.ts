@@ -144,7 +144,8 @@ describePostgres("a session that is lost", () => {
         proxy.blackhole(/doorbell/)
         proxy.heal()
         ringer.ring(["after"])
-        assert.deepStrictEqual(yield* Queue.take(heard), ["after"])
+        // With the one before, when its answer was cut off: twice is not too often
+        assert.include(yield* Queue.take(heard), "after")
       })
     )
 
