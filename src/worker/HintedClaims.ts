@@ -72,23 +72,26 @@ export const make = Effect.fnUntraced(function* (
     deliveries.ack(doubles)
     const claim = yield* worker.makeId
     const sentAt = monotonic(clock)
-    const answer: Answer = yield* slots.withSuspects(pools, (suspects) =>
-      Effect.onExit(
-        store.claimHinted({
-          claim,
-          worker: worker.id,
-          lease: timings.lease,
-          ids: Array.from(byId.keys()),
-          types,
-          suspects
-        }),
-        (exit) =>
-          Effect.sync(() => {
-            // A look-up that failed leaves the deliveries alone: the broker brings them again
-            if (exit._tag === "Failure") leases.unknownClaim(claim)
-            else slots.accept(exit.value.claimed, sentAt, (job) => deliveries.hold(byId.get(job.id)!))
-          })
-      )
+    const answer: Answer = yield* slots.withSuspects(
+      pools,
+      (suspects) =>
+        Effect.onExit(
+          store.claimHinted({
+            claim,
+            worker: worker.id,
+            lease: timings.lease,
+            ids: Array.from(byId.keys()),
+            types,
+            suspects
+          }),
+          (exit) =>
+            Effect.sync(() => {
+              // A look-up that failed leaves the deliveries alone: the broker brings them again
+              if (exit._tag === "Failure") leases.unknownClaim(claim)
+              else slots.accept(exit.value.claimed, sentAt, (job) => deliveries.hold(byId.get(job.id)!))
+            })
+        ),
+      "named"
     )
     const strays = answer.claimed.filter((job) => !slots.pools.some(({ queues }) => queues.includes(job.queue)))
     if (strays.length > 0) yield* giveBack(strays, byId)

@@ -32,11 +32,13 @@ export interface Slots {
   readonly room: (pools: ReadonlyArray<Pool>) => ReadonlyArray<ClaimPool & { readonly pool: Pool }>
   /**
    * Says to a claim how many suspects it may take: one, if none is held, no other claim of this worker may bring one, and a
-   * slot is really free. `asker`: who takes turns with others. What the claim brings is accepted before it ends.
+   * slot is really free. `asker`: who takes turns with others. What the claim brings is accepted before it ends. A claim
+   * of named jobs (`named`) that brings none has not used up the turn: there may be suspects that it did not name.
    */
   readonly withSuspects: <A, E, R>(
     asker: object,
-    claim: (suspects: 0 | 1) => Effect.Effect<A, E, R>
+    claim: (suspects: 0 | 1) => Effect.Effect<A, E, R>,
+    named?: "named"
   ) => Effect.Effect<A, E, R>
   /** Takes jobs claimed by a call that was sent at `sentAt` (monotonic ms). */
   readonly accept: (
@@ -257,7 +259,7 @@ export const make = Effect.fnUntraced(function* (
             const limit = pool.wanted
             return limit > 0 ? [{ pool, ranges: pool.ranges, limit }] : []
           }),
-    withSuspects: (asker, claim) => {
+    withSuspects: (asker, claim, named) => {
       let asks = false
       return Effect.ensuring(
         Effect.suspend(() => {
@@ -269,7 +271,9 @@ export const make = Effect.fnUntraced(function* (
           return claim(asks ? 1 : 0)
         }),
         Effect.sync(() => {
-          if (asks) suspectAsked = false
+          if (!asks) return
+          suspectAsked = false
+          if (named !== undefined && suspectsHeld === 0) turns = [asker, ...turns.filter((other) => other !== asker)]
         })
       )
     },

@@ -1,8 +1,12 @@
 /** How a worker starts what it holds. */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Schema } from "effect"
+import { Clock, Deferred, Effect, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { Broker, CurrentJob, Job, JobStore, Metrics, Polyqueue, Worker, WorkerRegistry } from "../../src/index.ts"
+import { Pool } from "../../src/worker/Pool.ts"
+import * as Slots from "../../src/worker/Slots.ts"
+import * as Supervisor from "../../src/worker/Supervisor.ts"
+import type { WorkerContext } from "../../src/worker/WorkerContext.ts"
 import * as ReferenceBroker from "../support/ReferenceBroker.ts"
 
 class Quick extends Job.make("Quick", { payload: { n: Schema.Int } }) {}
@@ -96,5 +100,32 @@ describe("slots", () => {
       assert.strictEqual((yield* poll).status, "succeeded")
       assert.isFalse(yield* cancel)
     }).pipe(Effect.scoped, Effect.provide(Polyqueue.layerMemory))
+  )
+
+  // Found by the simulator: two pools whose turns always came when they were told of ended jobs alone
+  it.effect("a claim of named jobs that names no suspect does not use up its turn, one of all jobs does", () =>
+    Effect.gen(function* () {
+      const metrics = { enabled: false, record: () => {} }
+      const worker: Partial<WorkerContext> = {
+        clock: yield* Clock.Clock,
+        metrics,
+        supervisor: yield* Supervisor.make(metrics, "worker"),
+        handlers: new Map()
+      }
+      const pools = [new Pool(["a"], ["A"], 1), new Pool(["b"], ["B"], 1)]
+      const timings = { sweepEvery: 1_000, lease: 1_000 }
+      const slots = yield* Slots.make({ ...worker, timings } as WorkerContext, pools, { report: () => {} })
+      const [a, b] = [{}, {}]
+      const asks = (asker: object, named?: "named") => slots.withSuspects(asker, Effect.succeed, named)
+      // Both at once: the one that has to ask without is the next
+      assert.strictEqual(yield* slots.withSuspects(a, () => asks(b)), 0)
+      assert.strictEqual(yield* asks(a), 0)
+      assert.strictEqual(yield* asks(b, "named"), 1)
+      assert.strictEqual(yield* asks(a, "named"), 0)
+      assert.strictEqual(yield* asks(b, "named"), 1, "it has named none")
+      assert.strictEqual(yield* asks(b), 1, "it would have found any")
+      assert.strictEqual(yield* asks(b), 0)
+      assert.strictEqual(yield* asks(a), 1)
+    }).pipe(Effect.scoped)
   )
 })
