@@ -94,6 +94,17 @@ const obey = Effect.fnUntraced(function* ({ action, concurrency, lasts, limit, q
   }
 })
 
-/** Does it, one after another. */
+/** Longer than a call that failed may take to happen after all. */
+const latest = "11 seconds"
+
+/** Does it, one after another. A pause without end that failed may come after its resume: that is taken back once more. */
 export const program = (orders: ReadonlyArray<Order>): Effect.Effect<void, never, Admin> =>
-  Effect.forEach(orders, (order) => Effect.delay(obey(order), order.after), { discard: true })
+  Effect.andThen(
+    Effect.forEach(orders, (order) => Effect.delay(obey(order), order.after), { discard: true }),
+    orders.some(({ action }) => action === "pauseAll")
+      ? Effect.delay(
+          Admin.use((admin) => insist(admin.resumeAll(by))),
+          latest
+        )
+      : Effect.void
+  )

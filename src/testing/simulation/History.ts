@@ -343,12 +343,17 @@ export class History {
 
   /** No job of this target may be claimed until then. */
   paused(pause: Pause): void {
-    this.resumed(pause)
+    this.#unpause(pause)
     this.#pauses.push({ queue: pause.queue, type: pause.type, until: pause.until ?? Infinity })
     this.#world.tell("store", `pauses ${pause.queue ?? "all queues"}, ${pause.type ?? "all types"}`)
   }
 
-  resumed({ queue, type }: PauseTarget): void {
+  resumed(target: PauseTarget): void {
+    this.#unpause(target)
+    this.#world.tell("store", `resumes ${target.queue ?? "all queues"}, ${target.type ?? "all types"}`)
+  }
+
+  #unpause({ queue, type }: PauseTarget): void {
     const at = this.#pauses.findIndex((pause) => pause.queue === queue && pause.type === type)
     if (at >= 0) this.#pauses.splice(at, 1)
   }
