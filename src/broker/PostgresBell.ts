@@ -15,6 +15,7 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { Announcement } from "../store/Announcer.ts"
 
@@ -59,14 +60,8 @@ const PROBE_WAIT = 5_000
 const REFUSED_WAIT = 30_000
 
 /** The sender, then the queues. Anything else on the channel (`NOTIFY polyqueue` by hand) rings for every queue. */
-const decodePayload = (payload: string): ReadonlyArray<string> => {
-  try {
-    const decoded: unknown = JSON.parse(payload)
-    return Array.isArray(decoded) && decoded.every((part) => typeof part === "string") ? decoded : []
-  } catch {
-    return []
-  }
-}
+const Payload = Schema.fromJsonString(Schema.Array(Schema.String))
+const decodePayload = Schema.decodeUnknownOption(Payload)
 
 const encodePayload = (sender: string, queues: ReadonlyArray<string>): string => {
   const payload = JSON.stringify([sender, ...queues])
@@ -139,7 +134,7 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
 
   const hear = Effect.fnUntraced(function* (notifications: Queue.Dequeue<{ readonly payload: string }, unknown>) {
     while (true) {
-      const [from, ...queues] = decodePayload((yield* Queue.take(notifications)).payload)
+      const [from, ...queues] = Option.getOrElse(decodePayload((yield* Queue.take(notifications)).payload), () => [])
       if (from === undefined) options.heard(undefined)
       else if (from !== sender) options.heard(queues)
       else if (queues.length === 0) {
