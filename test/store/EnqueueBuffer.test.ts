@@ -7,30 +7,10 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { StoreError } from "../../src/JobError.ts"
 import * as EnqueueBuffer from "../../src/store/EnqueueBuffer.ts"
-import type { EnqueueOutcome, NewJob } from "../../src/store/JobStoreDriver.ts"
+import type { EnqueueOutcome } from "../../src/store/JobStoreDriver.ts"
+import { newJob } from "../support/StoreSteps.ts"
 
-const job: NewJob = {
-  id: "01981a2b-0000-7000-8000-000000000000",
-  freshId: true,
-  type: "t",
-  queue: "q",
-  priority: 5,
-  delay: 0,
-  runAt: undefined,
-  payload: "1",
-  maxAttempts: 3,
-  maxCrashes: 3,
-  maxSnoozes: 50,
-  retryDelays: [],
-  timeout: undefined,
-  timeoutThen: "retry",
-  key: undefined,
-  keyScope: "retained",
-  tags: [],
-  metadata: undefined,
-  hinted: false,
-  publishIn: 0
-}
+const job = newJob("t")
 const inserted: EnqueueOutcome = { _tag: "Inserted" }
 const gone = new StoreError({ reason: "Unavailable", operation: "enqueue", message: "gone" })
 

@@ -24,8 +24,9 @@ import type { Db, Rows } from "./Sessions.ts"
 const lockTimeout = "20ms"
 
 /**
- * `$1` ids, `$2` attempts, `$3` claims, sorted by id; `$4` results; `$5` worker, of whom the rows must be. Answers the count and, when short, the
- * positions. Its lock timeout is set before the first row is looked at, and ends with the statement.
+ * `$1` ids, `$2` attempts, `$3` claims, sorted by id; `$4` results; `$5` worker, whose the rows must be.
+ * Answers the count and, when short, the positions. Its lock timeout is set before the first row is looked at, and ends
+ * with the statement.
  */
 export const succeedStatement = (names: Names, clock: DatabaseClock): string =>
   `with u as (
