@@ -1,14 +1,36 @@
 /**
- * The tables: jobs, their ended attempts, workers, and what is paused. Impossible rows are impossible by CHECK. All of them
- * are evaluated whenever a row is written, so what a status allows is one CASE, and characters are rarely counted. What is
- * never null and of fixed width comes first, then what the indexes need, so that Postgres finds it without counting
- * through the row; what renewals and progress write is in no index, so those updates stay on their page (HOT).
+ * The tables: jobs, their ended attempts, workers, and what is paused. Impossible rows are impossible. What a column alone
+ * may hold is said by its domain, which is checked when that column is written; what columns say together by a CHECK,
+ * which Postgres reads anew for every statement and evaluates for every row, so there are few, and what a status allows
+ * is one CASE. What is never null and of fixed width comes first, then what the indexes need, so that Postgres finds it
+ * without counting through the row; what renewals and progress write is in no index, so those updates stay on their page (HOT).
  */
 import type { Names } from "../src/store/postgres/Names.ts"
 
 /** At most so many characters: no more bytes are no more characters, and bytes are known without counting. */
-const atMost = (limit: number, column: string): string =>
-  `(octet_length(${column}) <= ${limit} or length(${column}) <= ${limit})`
+const atMost = (limit: number): string => `(octet_length(value) <= ${limit} or length(value) <= ${limit})`
+
+const oneOf = (...values: ReadonlyArray<string>): string => `value in (${values.map((one) => `'${one}'`).join(", ")})`
+
+const domains = (n: Names): ReadonlyArray<string> =>
+  (
+    [
+      ["count", "integer", "value >= 0"],
+      ["limit", "integer", "value > 0"],
+      ["milliseconds", "bigint", "value > 0"],
+      ["priority", "smallint", "value between 0 and 9"],
+      ["name", "text", `value <> '' and ${atMost(255)}`],
+      ["owner", "text", atMost(255)],
+      ["key", "text", atMost(1_000)],
+      ["status", "text", oneOf("queued", "processing", "succeeded", "failed", "cancelled")],
+      ["timeout_then", "text", oneOf("retry", "fail", "ignore")],
+      ["outcome", "text", oneOf("succeeded", "failed", "timedOut", "snoozed", "released", "cancelled", "crashed")],
+      ["finalizer", "text", oneOf("worker", "reaper", "admin")]
+    ] as const
+  ).map(
+    ([name, type, condition]) =>
+      `create domain ${n.table(name)} as ${type} constraint ${n.local(name)} check (${condition})`
+  )
 
 const jobs = (n: Names): ReadonlyArray<string> => [
   `create table ${n.jobs} (
@@ -17,33 +39,33 @@ const jobs = (n: Names): ReadonlyArray<string> => [
   enqueued_at timestamptz not null,
   fence bigint not null default 0,
   attempt integer not null default 0,
-  failures integer not null default 0,
-  crashes integer not null default 0,
-  interruptions integer not null default 0,
-  snoozes integer not null default 0,
-  retry_from integer not null default 0,
-  crash_from integer not null default 0,
-  publications integer not null default 0,
-  max_attempts integer not null,
-  max_crashes integer not null,
-  max_snoozes integer not null,
-  priority smallint not null,
+  failures ${n.table("count")} not null default 0,
+  crashes ${n.table("count")} not null default 0,
+  interruptions ${n.table("count")} not null default 0,
+  snoozes ${n.table("count")} not null default 0,
+  retry_from ${n.table("count")} not null default 0,
+  crash_from ${n.table("count")} not null default 0,
+  publications ${n.table("count")} not null default 0,
+  max_attempts ${n.table("limit")} not null,
+  max_crashes ${n.table("limit")} not null,
+  max_snoozes ${n.table("count")} not null,
+  priority ${n.table("priority")} not null,
   hinted boolean not null,
   unique_live boolean not null,
-  status text not null,
-  queue text not null,
-  type text not null,
+  status ${n.table("status")} not null,
+  queue ${n.table("name")} not null,
+  type ${n.table("name")} not null,
   finished_at timestamptz,
   publish_at timestamptz,
   started_at timestamptz,
   lease_expires_at timestamptz,
   claim uuid,
-  lease_owner text,
-  timeout_then text not null,
+  lease_owner ${n.table("owner")},
+  timeout_then ${n.table("timeout_then")} not null,
   payload jsonb not null,
-  timeout bigint,
+  timeout ${n.table("milliseconds")},
   retry_delays real[],
-  unique_key text,
+  unique_key ${n.table("key")},
   progress_at timestamptz,
   cancel_requested_at timestamptz,
   overran_at timestamptz,
@@ -53,26 +75,15 @@ const jobs = (n: Names): ReadonlyArray<string> => [
   error jsonb,
   progress jsonb,
   constraint ${n.local("jobs_pkey")} primary key (id),
-  constraint ${n.local("jobs_owner")} check (case when claim is null
-    then lease_owner is null and lease_expires_at is null
-    else lease_owner is not null and lease_expires_at is not null and started_at is not null end),
-  constraint ${n.local("jobs_status")} check (case status
-    when 'queued' then claim is null and finished_at is null and result is null and (hinted or publish_at is null)
-    when 'processing' then claim is not null and finished_at is null and result is null and publish_at is null
-    when 'succeeded' then claim is null and finished_at is not null and publish_at is null
-    when 'failed' then claim is null and finished_at is not null and result is null and publish_at is null
-    when 'cancelled' then claim is null and finished_at is not null and result is null and publish_at is null
-    else false end),
+  constraint ${n.local("jobs_state")} check (case
+    when claim is not null then status = 'processing' and lease_owner is not null and lease_expires_at is not null
+      and started_at is not null and finished_at is null and result is null and publish_at is null
+    when lease_owner is not null or lease_expires_at is not null then false
+    when finished_at is null then status = 'queued' and result is null and (hinted or publish_at is null)
+    else status not in ('queued', 'processing') and (result is null or status = 'succeeded') and publish_at is null
+    end),
   constraint ${n.local("jobs_counters")} check (
-    failures >= 0 and crashes >= 0 and interruptions >= 0 and snoozes >= 0 and publications >= 0
-    and retry_from between 0 and failures and crash_from between 0 and crashes
-    and attempt >= failures + crashes + interruptions + snoozes),
-  constraint ${n.local("jobs_limits")} check (
-    max_attempts > 0 and max_crashes > 0 and max_snoozes >= 0 and timeout > 0 and priority between 0 and 9
-    and timeout_then in ('retry', 'fail', 'ignore')),
-  constraint ${n.local("jobs_lengths")} check (
-    queue <> '' and ${atMost(255, "queue")} and type <> '' and ${atMost(255, "type")}
-    and ${atMost(1_000, "unique_key")} and ${atMost(255, "lease_owner")})
+    attempt >= failures + crashes + interruptions + snoozes and retry_from <= failures and crash_from <= crashes)
 ) with (
   fillfactor = 75,
   autovacuum_vacuum_scale_factor = 0.02,
@@ -105,16 +116,12 @@ const attempts = (n: Names): ReadonlyArray<string> => [
   claim uuid not null,
   claimed_at timestamptz not null,
   ended_at timestamptz not null,
-  attempt integer not null,
-  outcome text not null,
-  finalized_by text not null,
+  attempt ${n.table("limit")} not null,
+  outcome ${n.table("outcome")} not null,
+  finalized_by ${n.table("finalizer")} not null,
   worker text not null,
   error jsonb,
-  constraint ${n.local("attempts_pkey")} primary key (job_id, attempt),
-  constraint ${n.local("attempts_outcome")} check
-    (outcome in ('succeeded', 'failed', 'timedOut', 'snoozed', 'released', 'cancelled', 'crashed')),
-  constraint ${n.local("attempts_finalized")} check (finalized_by in ('worker', 'reaper', 'admin')),
-  constraint ${n.local("attempts_attempt")} check (attempt > 0)
+  constraint ${n.local("attempts_pkey")} primary key (job_id, attempt)
 ) with (
   autovacuum_vacuum_insert_scale_factor = 0.1,
   autovacuum_analyze_scale_factor = 0.1,
@@ -156,6 +163,7 @@ const others = (n: Names): ReadonlyArray<string> => [
 
 /** The statements of this migration, in order. */
 export const createJobs = (names: Names): ReadonlyArray<string> => [
+  ...domains(names),
   ...jobs(names),
   ...attempts(names),
   ...others(names)

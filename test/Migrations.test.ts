@@ -144,12 +144,38 @@ describePostgres("Migrations", () => {
         "retry_from = 1",
         "priority = 10",
         "publish_at = now()",
+        "status = 'queued', lease_owner = 'w'",
+        "status = 'queued', lease_expires_at = now()",
+        "status = 'processing', claim = gen_random_uuid(), lease_owner = 'w', started_at = now()",
+        "status = 'processing', claim = gen_random_uuid(), lease_owner = 'w', lease_expires_at = now()",
+        "status = 'succeeded', finished_at = now(), lease_owner = 'w'",
+        "status = 'failed', finished_at = now(), result = '1'",
+        "status = 'cancelled', finished_at = now(), hinted = true, publish_at = now()",
+        "status = 'queued', finished_at = now()",
         "queue = ''",
+        "type = repeat('x', 256)",
+        "unique_key = repeat('x', 1001)",
+        "timeout_then = 'wait'",
         "max_attempts = 0",
+        "max_crashes = 0",
+        "max_snoozes = -1",
+        "publications = -1",
         "timeout = 0"
       ]) {
         const error = yield* Effect.flip(insert(change))
         assert.strictEqual(error.reason._tag, "ConstraintError", change)
+      }
+      for (const [attempt, outcome, finalizer] of [
+        [0, "succeeded", "worker"],
+        [1, "queued", "worker"],
+        [1, "succeeded", "nobody"]
+      ]) {
+        const error = yield* Effect.flip(
+          sql.unsafe(`insert into polyqueue.polyqueue_attempts (job_id, claim, claimed_at, ended_at, attempt, outcome,
+            finalized_by, worker) values (gen_random_uuid(), gen_random_uuid(), now(), now(), ${attempt}, '${outcome}',
+            '${finalizer}', 'w')`)
+        )
+        assert.strictEqual(error.reason._tag, "ConstraintError", `${attempt} ${outcome} ${finalizer}`)
       }
     }).pipe(Effect.provide(layerFresh()))
   )

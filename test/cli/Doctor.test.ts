@@ -170,8 +170,8 @@ const cases: ReadonlyArray<{
   },
   {
     name: "a constraint that somebody dropped",
-    statements: ["alter table polyqueue.polyqueue_jobs drop constraint polyqueue_jobs_owner"],
-    says: /the constraint polyqueue_jobs_owner is missing/,
+    statements: ["alter table polyqueue.polyqueue_jobs drop constraint polyqueue_jobs_state"],
+    says: /the constraint polyqueue_jobs_state is missing/,
     fixed: false
   }
 ]

@@ -22,14 +22,14 @@ const fill = Effect.gen(function* () {
     `insert into polyqueue.polyqueue_jobs (id, run_at, enqueued_at, attempt, failures, max_attempts, max_crashes, max_snoozes,
       priority, hinted, unique_live, status, queue, type, finished_at, timeout_then, payload, unique_key, tags, metadata,
       error, progress)
-    values ($1::uuid, now(), now(), 1, 1, 3, 3, 10, 5, false, false, 'failed', $2, $2, now(), 'retry', $3::jsonb, $2,
-      array[$2], $3::jsonb, $4::jsonb, $3::jsonb)`,
+    values ($1::uuid, now(), now(), 1, 1, 3, 3, 10, 5, false, false, 'failed', $2::text, $2::text, now(), 'retry', $3::jsonb, $2::text,
+      array[$2::text], $3::jsonb, $4::jsonb, $3::jsonb)`,
     [id, hostile, JSON.stringify({ [hostile]: hostile }), json]
   )
   yield* sql.unsafe(
     `insert into polyqueue.polyqueue_jobs (id, run_at, enqueued_at, max_attempts, max_crashes, max_snoozes, priority, hinted,
       unique_live, status, queue, type, timeout_then, payload)
-    values (gen_random_uuid(), now() - interval '1 hour', now(), 3, 3, 10, 5, false, false, 'queued', $1, $1 || '2', 'retry', '1')`,
+    values (gen_random_uuid(), now() - interval '1 hour', now(), 3, 3, 10, 5, false, false, 'queued', $1::text, $1::text || '2', 'retry', '1')`,
     [hostile]
   )
   yield* sql.unsafe(
