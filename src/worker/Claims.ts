@@ -15,12 +15,16 @@ const maxIdle = 30_000
 /** Pause when due jobs could not be taken: somebody holds their locks, or they are suspects and one is running. */
 const contended = 200
 
-/** Claims once for those of `pools` that have room. Answers how many jobs came, or `undefined` when there is no room. */
+/**
+ * Claims once for those of `pools` that have room, suspects too if it is their turn, unless they are left `forNext` time.
+ * Answers how many jobs came, or `undefined` when there is no room.
+ */
 export const claimOnce = Effect.fnUntraced(function* (
   worker: WorkerContext,
   slots: Slots,
   leases: LeaseKeeper,
-  pools: ReadonlyArray<Pool> = slots.pools
+  pools: ReadonlyArray<Pool> = slots.pools,
+  suspects?: "forNext"
 ) {
   const room = slots.room(pools)
   // Nothing was asked for the full ones, whatever the bell had to say: their next free slot asks
@@ -28,7 +32,7 @@ export const claimOnce = Effect.fnUntraced(function* (
   if (room.length === 0) return undefined
   const claim = yield* worker.makeId
   const sentAt = monotonic(worker.clock)
-  const jobs = yield* slots.withSuspects(pools, (suspects) =>
+  const take = (suspects: 0 | 1) =>
     Effect.onExit(
       worker.store.claim({ claim, worker: worker.id, lease: worker.timings.lease, pools: room, suspects }),
       (exit) =>
@@ -37,7 +41,7 @@ export const claimOnce = Effect.fnUntraced(function* (
           else slots.accept(exit.value, sentAt)
         })
     )
-  )
+  const jobs = yield* suspects === "forNext" ? take(0) : slots.withSuspects(pools, take)
   for (const { limit, pool, ranges } of room) {
     const count = jobs.reduce(
       (n, job) => (ranges.some((range) => range.queue === job.queue && range.type === job.type) ? n + 1 : n),
@@ -59,15 +63,23 @@ export const make = Effect.fnUntraced(function* (
     queues: Array.from(new Set(slots.pools.flatMap((pool) => pool.queues))),
     lease: worker.timings.lease
   })
+  /** What a worker waits for is rarely a suspect, and a claim that looks for one takes longer: the first one does not. */
+  let waited = false
   yield* worker.supervisor.loop(
     "claim",
     Effect.gen(function* () {
-      const count = yield* claimOnce(worker, slots, leases)
+      const isFirst = waited
+      waited = false
+      const count = yield* claimOnce(worker, slots, leases, slots.pools, isFirst ? "forNext" : undefined)
       if (count === undefined) return yield* slots.roomy.wait
       if (count > 0) return
       const due = yield* worker.store.nextDue(ranges)
+      if (due === 0 && isFirst) return
       const wait = due === undefined ? maxIdle : due === 0 ? contended : Math.min(maxIdle, Math.ceil(due))
-      yield* Effect.raceFirst(bell.receive({ max: 1, wait }), slots.roomy.wait)
+      waited = yield* Effect.raceFirst(
+        Effect.as(bell.receive({ max: 1, wait }), due !== 0),
+        Effect.as(slots.roomy.wait, false)
+      )
     })
   )
 })

@@ -164,14 +164,16 @@ describePostgres("plans", () => {
             if (after !== "") yield* sql.unsafe(`${after} ${names.jobs}`)
             const ranges = ["array[1,1,1]", "array['q','paused','q']", "array['t','t','none']"]
             for (const [name, setting] of Object.entries(settings)) {
-              const claim = yield* explain(
-                claimStatement(names, system),
-                ["uuid", "text", "float8", "int4[]", "int4[]", "text[]", "text[]", "int4"],
-                [`'${randomUUID()}'`, "'w'", "30000", `array[${BATCH}]`, ...ranges, "1"],
-                setting
-              )
-              // About a dozen pages per job taken: index, row, new version, new index entries
-              check(names, claim, 40 * BATCH, `claim ${name}`)
+              for (const suspects of [["1"], []]) {
+                const claim = yield* explain(
+                  claimStatement(names, system, suspects.length > 0),
+                  ["uuid", "text", "float8", "int4[]", "int4[]", "text[]", "text[]", ...suspects.map(() => "int4")],
+                  [`'${randomUUID()}'`, "'w'", "30000", `array[${BATCH}]`, ...ranges, ...suspects],
+                  setting
+                )
+                // About a dozen pages per job taken: index, row, new version, new index entries
+                check(names, claim, 40 * BATCH, `claim of ${suspects.length} suspects ${name}`)
+              }
               const due = yield* explain(
                 nextDueStatement(names, system),
                 ["int4[]", "text[]", "text[]"],

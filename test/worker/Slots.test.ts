@@ -1,6 +1,6 @@
 /** How a worker starts what it holds. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Layer, Schema } from "effect"
+import { Clock, Deferred, Effect, Layer, Queue, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { Broker, CurrentJob, Job, JobStore, Metrics, Polyqueue, Worker, WorkerRegistry } from "../../src/index.ts"
 import { Pool } from "../../src/worker/Pool.ts"
@@ -10,6 +10,7 @@ import type { WorkerContext } from "../../src/worker/WorkerContext.ts"
 import * as ReferenceBroker from "../support/ReferenceBroker.ts"
 
 class Quick extends Job.make("Quick", { payload: { n: Schema.Int } }) {}
+class Other extends Job.make("Other", { payload: { n: Schema.Int } }) {}
 
 /** Memory, with a broker that carries hints. */
 const ByHints = Polyqueue.layer.pipe(
@@ -100,6 +101,39 @@ describe("slots", () => {
       assert.strictEqual((yield* poll).status, "succeeded")
       assert.isFalse(yield* cancel)
     }).pipe(Effect.scoped, Effect.provide(Polyqueue.layerMemory))
+  )
+
+  it.effect("the first claim after the bell looks for no suspect; the next one does, at once", () =>
+    Effect.gen(function* () {
+      const asked = yield* Queue.unbounded<number>()
+      const store = Layer.effect(
+        JobStore,
+        Effect.map(JobStore, (store) => {
+          let last = 1
+          return {
+            ...store,
+            claim: (request: Parameters<typeof store.claim>[0]) =>
+              Effect.suspend(() => {
+                last = request.suspects
+                return Effect.andThen(Queue.offer(asked, last), store.claim(request))
+              }),
+            // What a claim without suspects leaves is due
+            nextDue: () => Effect.sync(() => (last === 0 ? 0 : undefined))
+          }
+        })
+      )
+      const all = Polyqueue.layer.pipe(Layer.provideMerge(store), Layer.provideMerge(Polyqueue.layerMemory))
+      const live = Worker.layer([Quick]).pipe(Layer.provide(Quick.toLayer(() => Effect.void)))
+      yield* Effect.gen(function* () {
+        yield* Layer.build(live)
+        // Until it waits for the bell
+        yield* TestClock.adjust(0)
+        assert.notInclude(yield* Queue.takeAll(asked), 0)
+        // Of a type that this worker does not handle
+        yield* Other.enqueue({ n: 1 })
+        assert.deepStrictEqual([yield* Queue.take(asked), yield* Queue.take(asked)], [0, 1])
+      }).pipe(Effect.provide(all))
+    }).pipe(Effect.scoped)
   )
 
   // Found by the simulator: two pools whose turns always came when they were told of ended jobs alone

@@ -99,26 +99,16 @@ export const toClaimed = (claim: string, rows: Rows): ReadonlyArray<ClaimedJob> 
     }))
     .sort((a, b) => a.priority - b.priority || a.runAt - b.runAt || (a.id < b.id ? -1 : 1))
 
+const lock = (names: Names, clock: DatabaseClock, condition: string, limit: string): string =>
+  `select j.ctid as row from ${names.jobs} j
+    where ${condition} and j.queue = l.queue and j.type = l.type and j.priority = l.priority and j.run_at <= ${clock.now}
+    order by j.run_at, j.id limit ${limit} for no key update skip locked`
+
 /**
  * Whether there is a suspect at all is asked first, in the order of their index: a bare EXISTS believes statistics that
- * see one in three jobs as a suspect, and reads the table to find it.
- *
- * `$4` slots per pool; `$5`, `$6`, `$7` pool, queue and type of the ranges; `$8` suspects.
+ * see one in three jobs as a suspect, and reads the table to find it. `$8` how many.
  */
-export const claimStatement = (names: Names, clock: DatabaseClock): string => {
-  const lock = (condition: string, limit: string) =>
-    `select j.ctid as row from ${names.jobs} j
-      where ${condition} and j.queue = l.queue and j.type = l.type and j.priority = l.priority and j.run_at <= ${clock.now}
-      order by j.run_at, j.id limit ${limit} for no key update skip locked`
-  return `with recursive pools as materialized (
-    select pool, slots from unnest((select $4::int4[])) with ordinality as p(slots, pool)
-  ), asked as materialized (
-    select r.pool, r.queue, r.type
-    from unnest((select $5::int4[]), (select $6::text[]), (select $7::text[])) as r(pool, queue, type)
-    where not ${paused(names, clock, "r.queue", "r.type")}
-  ), lanes as (
-    ${lanes(names).replace("LANES", "lanes")}
-  ), suspect as materialized (
+const suspects = (names: Names, clock: DatabaseClock): string => `, suspect as materialized (
     select l.pool, taken.row from (
       select l.pool, l.queue, l.type, priority::int2 as priority, h.run_at
       from asked l cross join generate_series(0, 9) as priority
@@ -132,20 +122,34 @@ export const claimStatement = (names: Names, clock: DatabaseClock): string => {
           order by j.queue, j.type, j.priority, j.run_at, j.id limit 1)
         and exists (select from pools p where p.pool = l.pool and p.slots > 0)
       order by priority, h.run_at
-    ) l cross join lateral (${lock(suspicious, "1")}) taken
+    ) l cross join lateral (${lock(names, clock, suspicious, "1")}) taken
     limit $8::int4
-  ), picked as materialized (
+  )`
+
+/**
+ * `$4` slots per pool; `$5`, `$6`, `$7` pool, queue and type of the ranges. Claims `withSuspects` have a statement of
+ * their own: what Postgres prepares for every run of it, most claims would pay for nothing.
+ */
+export const claimStatement = (names: Names, clock: DatabaseClock, withSuspects: boolean): string =>
+  `with recursive pools as materialized (
+    select pool, slots from unnest((select $4::int4[])) with ordinality as p(slots, pool)
+  ), asked as materialized (
+    select r.pool, r.queue, r.type
+    from unnest((select $5::int4[]), (select $6::text[]), (select $7::text[])) as r(pool, queue, type)
+    where not ${paused(names, clock, "r.queue", "r.type")}
+  ), lanes as (
+    ${lanes(names).replace("LANES", "lanes")}
+  )${withSuspects ? suspects(names, clock) : ""}, picked as materialized (
     select taken.row from pools p cross join lateral (
       select taken.row from (
         select l.queue, l.type, l.priority from lanes l
         where l.pool = p.pool and l.head <= ${clock.now}
         order by l.priority, l.head
-      ) l cross join lateral (${lock(healthy, "p.slots")}) taken
-      limit greatest(p.slots - (select count(*) from suspect s where s.pool = p.pool), 0)
+      ) l cross join lateral (${lock(names, clock, healthy, "p.slots")}) taken
+      limit ${withSuspects ? "greatest(p.slots - (select count(*) from suspect s where s.pool = p.pool), 0)" : "p.slots"}
     ) taken
   )
-  ${take(names, clock, "select row from picked union all select row from suspect")}`
-}
+  ${take(names, clock, `select row from picked${withSuspects ? " union all select row from suspect" : ""}`)}`
 
 /** The ranges of all pools as columns: the number of the pool (from 1), the queue, the type. */
 export const rangeColumns = (pools: ReadonlyArray<Pick<ClaimPool, "ranges">>) => {
@@ -159,16 +163,17 @@ export const rangeColumns = (pools: ReadonlyArray<Pick<ClaimPool, "ranges">>) =>
 
 /** `JobStoreDriver.claim`. */
 export const make = (db: Db) => {
-  const text = claimStatement(db.names, db.clock)
+  const withSuspects = claimStatement(db.names, db.clock, true)
+  const without = claimStatement(db.names, db.clock, false)
   return (request: ClaimRequest): Effect.Effect<ReadonlyArray<ClaimedJob>, StoreError> =>
     Effect.map(
-      db.work("claim", text, [
+      db.work("claim", request.suspects > 0 ? withSuspects : without, [
         Params.uuid(request.claim),
         Params.text(request.worker),
         Params.float(request.lease),
         Params.ints(request.pools.map(({ limit }) => limit)),
         ...rangeColumns(request.pools),
-        Params.int(request.suspects)
+        ...(request.suspects > 0 ? [Params.int(request.suspects)] : [])
       ]),
       (rows) => toClaimed(request.claim, rows)
     )
