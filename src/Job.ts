@@ -122,7 +122,8 @@ export interface Definition {
   readonly keyScope: "retained" | "live"
   readonly handler: Context.Key<Handler<string>, HandlerService>
   readonly decodePayload: (json: unknown) => Effect.Effect<unknown, Schema.SchemaError>
-  readonly encodeSuccess: (value: unknown) => Effect.Effect<unknown, Schema.SchemaError>
+  /** Undefined for a job without a result: there is nothing to encode. */
+  readonly encodeSuccess: ((value: unknown) => Effect.Effect<unknown, Schema.SchemaError>) | undefined
   readonly encodeError: (error: unknown) => Effect.Effect<unknown, Schema.SchemaError>
   readonly isError: (error: unknown) => boolean
 }
@@ -279,7 +280,7 @@ export const make = <
     keyScope: options?.uniqueWhile ?? "retained",
     handler: Context.Service<Handler<string>, HandlerService>(`polyqueue/Handler/${tag}`),
     decodePayload: (json) => Effect.catchEager(decodePayload(json), () => explainPayload(json)),
-    encodeSuccess: Schema.encodeUnknownEffect(codec.success) as Free,
+    encodeSuccess: options?.success === undefined ? undefined : (Schema.encodeUnknownEffect(codec.success) as Free),
     encodeError: Schema.encodeUnknownEffect(codec.error) as Free,
     isError: Schema.is(errorSchema)
   }

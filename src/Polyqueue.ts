@@ -103,7 +103,7 @@ const make = Effect.fnUntraced(function* (
   const publish = (jobs: ReadonlyArray<NewJob>): Effect.Effect<void> => {
     if (broker === undefined || publisher === undefined) return Effect.void
     const { carriesHints, transactionalPublish } = broker.capabilities
-    const due = carriesHints ? jobs.filter((job) => job.delay <= 0 && job.runAt === undefined) : jobs
+    const due = carriesHints ? jobs.filter((job) => job.delay <= 0 && job.runAt === undefined) : oneOfEachQueue(jobs)
     if (due.length === 0) return Effect.void
     const hints = due.map((job): Hint => ({
       jobId: job.id,
@@ -238,6 +238,13 @@ const make = Effect.fnUntraced(function* (
     refuseInTransaction
   }
 })
+
+/** All that a bell needs to know. */
+const oneOfEachQueue = (jobs: ReadonlyArray<NewJob>): ReadonlyArray<NewJob> => {
+  const first = new Map<string, NewJob>()
+  for (const job of jobs) if (!first.has(job.queue)) first.set(job.queue, job)
+  return [...first.values()]
+}
 
 /** Looks again in growing intervals and emits what differs from the last look. */
 const changesOf = (id: string, get: (id: string) => Effect.Effect<JobRecord, JobNotFound | StoreError>) => {

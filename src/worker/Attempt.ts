@@ -7,6 +7,7 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import type * as Schema from "effect/Schema"
 import { guarded } from "../client/Guarded.ts"
 import * as TraceContext from "../client/TraceContext.ts"
 import { RetryAfter, Snooze, type StopReason, TerminalError } from "../JobError.ts"
@@ -33,7 +34,15 @@ const maxStack = 16_000
  */
 export const run = (held: Held, maxResultBytes: number): Effect.Effect<string, unknown> => {
   const { definition, handler, job } = held
-  const encode = (value: unknown) => encodeResult(held, value, maxResultBytes)
+  const { encodeSuccess } = definition
+  const encode =
+    encodeSuccess === undefined
+      ? () => noResult
+      : (value: unknown) =>
+          encodeResult(
+            guarded(() => encodeSuccess(value)),
+            maxResultBytes
+          )
   const make = () => {
     const decoded = Effect.mapErrorEager(
       definition.decodePayload(job.payload),
@@ -46,10 +55,14 @@ export const run = (held: Held, maxResultBytes: number): Effect.Effect<string, u
   })
 }
 
-const encodeResult = (held: Held, value: unknown, maxBytes: number): Effect.Effect<string, Misfit> => {
+const noResult = Effect.succeed("null")
+
+const encodeResult = (
+  encoded: Effect.Effect<unknown, Schema.SchemaError | string>,
+  maxBytes: number
+): Effect.Effect<string, Misfit> => {
   const invalid = (message: string) =>
     new Misfit({ reason: "resultInvalid", message: `the result cannot be stored: ${message}` })
-  const encoded = guarded(() => held.definition.encodeSuccess(value))
   return Effect.flatMapEager(
     Effect.mapErrorEager(encoded, (error) => invalid(typeof error === "string" ? error : error.message)),
     (json) => {
