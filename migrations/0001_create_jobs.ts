@@ -16,7 +16,7 @@ const domains = (n: Names): ReadonlyArray<string> =>
   (
     [
       ["count", "integer", "value >= 0"],
-      ["limit", "integer", "value > 0"],
+      ["positive", "integer", "value > 0"],
       ["milliseconds", "bigint", "value > 0"],
       ["priority", "smallint", "value between 0 and 9"],
       ["name", "text", `value <> '' and ${atMost(255)}`],
@@ -46,8 +46,8 @@ const jobs = (n: Names): ReadonlyArray<string> => [
   retry_from ${n.table("count")} not null default 0,
   crash_from ${n.table("count")} not null default 0,
   publications ${n.table("count")} not null default 0,
-  max_attempts ${n.table("limit")} not null,
-  max_crashes ${n.table("limit")} not null,
+  max_attempts ${n.table("positive")} not null,
+  max_crashes ${n.table("positive")} not null,
   max_snoozes ${n.table("count")} not null,
   priority ${n.table("priority")} not null,
   hinted boolean not null,
@@ -116,7 +116,7 @@ const attempts = (n: Names): ReadonlyArray<string> => [
   claim uuid not null,
   claimed_at timestamptz not null,
   ended_at timestamptz not null,
-  attempt ${n.table("limit")} not null,
+  attempt ${n.table("positive")} not null,
   outcome ${n.table("outcome")} not null,
   finalized_by ${n.table("finalizer")} not null,
   worker text not null,
