@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { StoreError } from "./JobError.ts"
-import type { Announcer } from "./store/Announcer.ts"
+import type { Publication } from "./store/Announcer.ts"
 import * as EnqueueBuffer from "./store/EnqueueBuffer.ts"
 import type { EnqueueOutcome, JobStoreDriver, NewJob, Status } from "./store/JobStoreDriver.ts"
 import * as MemoryJobStore from "./store/MemoryJobStore.ts"
@@ -23,10 +23,11 @@ export type * from "./store/JobStoreDriver.ts"
 /** The store as the rest of Polyqueue sees it. */
 export interface JobStoreService extends JobStoreDriver {
   /**
-   * Enqueues one job. Outside a transaction and without a key, concurrent callers share one INSERT; interrupting one
-   * caller cancels nobody else. Such an INSERT may carry what `announcer` has to say.
+   * Enqueues one job, and publishes it when it was inserted. Outside a transaction and without a key, concurrent callers
+   * share one INSERT, which may carry what the announcer has to say, and are published together; interrupting one caller
+   * cancels nobody else.
    */
-  readonly enqueueOne: (job: NewJob, announcer?: Announcer) => Effect.Effect<EnqueueOutcome, StoreError>
+  readonly enqueueOne: (job: NewJob, publication?: Publication) => Effect.Effect<EnqueueOutcome, StoreError>
   /** True when every change goes through this very service, so that `onEnded` misses nothing. */
   readonly isLocal: boolean
   /** Calls back with jobs that ended through this very service. A hint for waiters, never the only source. Returns "unsubscribe". */
@@ -65,6 +66,12 @@ export const make = Effect.fnUntraced(function* (
       (error): EnqueueOutcome => ({ _tag: "Refused", error })
     )(jobs)
   )
+  const enqueueAlone = (job: NewJob, publication: Publication | undefined) =>
+    Effect.flatMap(driver.enqueue([job]), ([outcome]) =>
+      outcome!._tag === "Inserted" && publication !== undefined
+        ? Effect.as(publication.publish([job]), outcome!)
+        : Effect.succeed(outcome!)
+    )
   const listeners = new Set<(ids: ReadonlyArray<string>) => void>()
   const ended = (ids: ReadonlyArray<string>) => {
     if (ids.length > 0) for (const listener of listeners) listener(ids)
@@ -93,11 +100,11 @@ export const make = Effect.fnUntraced(function* (
   return {
     ...driver,
     isLocal,
-    enqueueOne: (job, announcer) =>
+    enqueueOne: (job, publication) =>
       job.key !== undefined
-        ? Effect.map(driver.enqueue([job]), (outcomes) => outcomes[0]!)
+        ? enqueueAlone(job, publication)
         : Effect.flatMap(driver.inTransaction, (inside) =>
-            inside ? Effect.map(driver.enqueue([job]), (outcomes) => outcomes[0]!) : buffered(job, announcer)
+            inside ? enqueueAlone(job, publication) : buffered(job, publication)
           ),
     settle,
     reap: (options) => notifyReaped(driver.reap(options)) as ReturnType<JobStoreDriver["reap"]>,

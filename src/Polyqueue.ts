@@ -35,6 +35,7 @@ import {
 } from "./JobStore.ts"
 import { Metrics } from "./Metrics.ts"
 import * as Migrations from "./Migrations.ts"
+import type { Publication } from "./store/Announcer.ts"
 import * as Pglite from "./store/Pglite.ts"
 import { WorkerRegistry } from "./WorkerRegistry.ts"
 
@@ -117,6 +118,8 @@ const make = Effect.fnUntraced(function* (
     return Effect.flatMap(store.inTransaction, (inside) => (inside ? publisher.direct(hints) : publisher.later(hints)))
   }
 
+  const publication: Publication = { announcer: broker?.announcer, publish }
+
   const answer = (job: NewJob, outcome: EnqueueOutcome): Result.Result<Made, EnqueueError> => {
     switch (outcome._tag) {
       case "Inserted":
@@ -151,15 +154,13 @@ const make = Effect.fnUntraced(function* (
     const checked = DraftCheck.check(draft, defaults, route, metadata)
     if (Result.isFailure(checked)) return Effect.fail(checked.failure)
     const job = checked.success
-    return Effect.matchEffect(store.enqueueOne(job, broker?.announcer), {
+    return Effect.matchEffect(store.enqueueOne(job, publication), {
       onFailure: (error) => Effect.fail(refused(job, error)),
       onSuccess: (outcome) => {
         const made = Effect.fromResult(answer(job, outcome))
         if (outcome._tag === "Duplicate") count(job, 0, 1)
-        if (outcome._tag !== "Inserted") return made
-        count(job, 1, 0)
-        if (!outcome.announced) return Effect.andThen(publish([job]), made)
-        publisher?.announced()
+        if (outcome._tag === "Inserted") count(job, 1, 0)
+        if (outcome._tag === "Inserted" && outcome.announced === true) publisher?.announced()
         return made
       }
     })

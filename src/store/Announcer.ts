@@ -3,6 +3,9 @@
  * store has the statement, whoever rings for new jobs has something to say; neither knows more of the other than this.
  */
 
+import type * as Effect from "effect/Effect"
+import type { NewJob } from "./JobStoreDriver.ts"
+
 /**
  * What became of an announcement. `sent`: it went out with the commit. `unsent`: the jobs may be there, it is not.
  * `refused`: the database takes the jobs, but not the notification with them.
@@ -15,6 +18,13 @@ export interface Announcement {
   readonly payload: string
   /** MUST be called once, when the statement is over. */
   readonly end: (announced: Announced) => void
+}
+
+/** How workers are told of jobs that were made. */
+export interface Publication {
+  readonly announcer: Announcer | undefined
+  /** Tells of committed jobs that no INSERT announced; inside the caller's transaction, once it has committed. Never waits for a broker. */
+  readonly publish: (jobs: ReadonlyArray<NewJob>) => Effect.Effect<void>
 }
 
 /** Has something to say of jobs that are made. */

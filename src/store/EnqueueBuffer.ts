@@ -11,7 +11,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import type { StoreError } from "../JobError.ts"
 import * as Signal from "../worker/Signal.ts"
-import type { Announcer } from "./Announcer.ts"
+import type { Announcer, Publication } from "./Announcer.ts"
 import type { EnqueueOutcome, NewJob } from "./JobStoreDriver.ts"
 
 /** So many new jobs are worth a statement of their own while callers are still being told of the one before. */
@@ -22,8 +22,22 @@ const maxCharacters = 4_000_000
 
 interface Entry {
   readonly job: NewJob
-  readonly announcer: Announcer | undefined
+  readonly publication: Publication | undefined
   resume: ((effect: Effect.Effect<EnqueueOutcome, StoreError>) => void) | undefined
+}
+
+/** Publishes what a statement inserted and did not announce: once for all jobs of one publication. */
+const publish = (batch: ReadonlyArray<Entry>, outcomes: ReadonlyArray<EnqueueOutcome>): Effect.Effect<void> => {
+  const groups = new Map<Publication, Array<NewJob>>()
+  for (let at = 0; at < batch.length; at++) {
+    const { job, publication } = batch[at]!
+    const outcome = outcomes[at]!
+    if (publication === undefined || outcome._tag !== "Inserted" || outcome.announced === true) continue
+    const group = groups.get(publication)
+    if (group === undefined) groups.set(publication, [job])
+    else group.push(job)
+  }
+  return Effect.forEach(groups, ([publication, jobs]) => publication.publish(jobs), { discard: true })
 }
 
 /** Shares statements among callers. `send` is called with at most 1,000 jobs, one call at a time. */
@@ -33,7 +47,7 @@ export const make = Effect.fnUntraced(function* (
     announcer: Announcer | undefined
   ) => Effect.Effect<ReadonlyArray<EnqueueOutcome>, StoreError>
 ): Effect.fn.Return<
-  (job: NewJob, announcer: Announcer | undefined) => Effect.Effect<EnqueueOutcome, StoreError>,
+  (job: NewJob, publication: Publication | undefined) => Effect.Effect<EnqueueOutcome, StoreError>,
   never,
   Scope.Scope
 > {
@@ -72,11 +86,11 @@ export const make = Effect.fnUntraced(function* (
 
   const flush = Effect.gen(function* () {
     const batch = takeBatch()
-    const { announcer } = batch[0]!
+    const { publication } = batch[0]!
     const sent = send(
       batch.map(({ job }) => job),
-      // Callers of several brokers: each publishes its own
-      batch.every((entry) => entry.announcer === announcer) ? announcer : undefined
+      // Callers of several brokers: each has its own to say
+      batch.every((entry) => entry.publication === publication) ? publication?.announcer : undefined
     )
     if (answered.length === 0) answer = yield* Effect.exit(sent)
     else {
@@ -85,6 +99,7 @@ export const make = Effect.fnUntraced(function* (
       answer = yield* Fiber.await(fiber)
     }
     answered = batch
+    if (Exit.isSuccess(answer)) yield* publish(batch, answer.value)
     tell(Math.max(worthSending, batch.length >> 1))
   })
   const flushAll = Effect.suspend(() => {
@@ -103,9 +118,9 @@ export const make = Effect.fnUntraced(function* (
     Effect.whileLoop({ while: () => sending || pending.length > 0, body: () => idle.wait, step: () => {} })
   )
 
-  return (job, announcer) =>
+  return (job, publication) =>
     Effect.callback<EnqueueOutcome, StoreError>((resume) => {
-      const entry: Entry = { job, announcer, resume }
+      const entry: Entry = { job, publication, resume }
       pending.push(entry)
       arrived.notify()
       return Effect.sync(() => {

@@ -5,6 +5,10 @@ import { describePostgres } from "../support/Postgres.ts"
 import { attempts, audit, count, inDatabase, jobs, spawnWorker, until } from "./Harness.ts"
 import { Poison, Steady } from "./jobs.ts"
 
+/** Statements of Polyqueue that run in this database. */
+const active = `pg_stat_activity where datname = current_database() and application_name like 'polyqueue%'
+  and state = 'active' and pid <> pg_backend_pid()`
+
 describePostgres("worker processes", () => {
   it.live(
     "one killed with SIGKILL in the middle of jobs: nothing is lost, the next owner finishes",
@@ -16,6 +20,8 @@ describePostgres("worker processes", () => {
           yield* until(Effect.map(count("effects where phase = 'end'"), (n) => n >= 10))
           first.child.kill("SIGKILL")
           yield* first.exited
+          // What it had sent, Postgres may still be doing
+          yield* until(Effect.map(count(active), (n) => n === 0))
           const inFlight = yield* count(`${jobs} where status = 'processing'`)
           yield* spawnWorker(url, 10)
           yield* until(Effect.map(count(`${jobs} where status = 'succeeded'`), (n) => n === 60))

@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { StoreError } from "../../src/JobError.ts"
 import * as EnqueueBuffer from "../../src/store/EnqueueBuffer.ts"
+import type { Publication } from "../../src/store/Announcer.ts"
 import type { EnqueueOutcome } from "../../src/store/JobStoreDriver.ts"
 import { newJob } from "../support/StoreSteps.ts"
 
@@ -57,7 +58,7 @@ const stage = Effect.gen(function* () {
       )
       yield* Effect.yieldNow
     })
-  return { enqueue: () => enqueue(job, undefined), statements, succeed, call }
+  return { enqueue: (publication?: Publication) => enqueue(job, publication), statements, succeed, call }
 })
 
 describe("EnqueueBuffer", () => {
@@ -103,6 +104,50 @@ describe("EnqueueBuffer", () => {
       yield* Effect.yieldNow
       yield* succeed(2)
       expect(yield* Fiber.join(next)).toEqual(inserted)
+    })
+  )
+
+  it.effect("publishes what a statement inserted and did not announce, together, before anyone is told", () =>
+    Effect.gen(function* () {
+      const { enqueue, statements } = yield* stage
+      const published: Array<readonly [name: string, jobs: number]> = []
+      let told = 0
+      const publication = (name: string): Publication => ({
+        announcer: undefined,
+        publish: (jobs) =>
+          Effect.sync(() => {
+            expect(told).toBe(0)
+            published.push([name, jobs.length])
+          })
+      })
+      const [a, b] = [publication("a"), publication("b")]
+      const caller = (of: Publication | undefined) =>
+        Effect.forkChild(
+          Effect.tap(enqueue(of), () => Effect.sync(() => told++)),
+          { startImmediately: true }
+        )
+      const first = yield* Effect.forkChild(enqueue(), { startImmediately: true })
+      yield* Effect.yieldNow
+      const fibers: Array<Fiber.Fiber<EnqueueOutcome, StoreError>> = []
+      for (const of of [a, b, a, a, b, undefined]) fibers.push(yield* caller(of))
+      yield* Deferred.succeed(statements[0]!.answer, [inserted])
+      yield* Fiber.join(first)
+      // The third was told of by the INSERT itself, the last of b was there already
+      const outcomes: ReadonlyArray<EnqueueOutcome> = [
+        inserted,
+        inserted,
+        { _tag: "Inserted", announced: true },
+        inserted,
+        { _tag: "Duplicate", id: job.id },
+        inserted
+      ]
+      yield* Effect.yieldNow
+      yield* Deferred.succeed(statements[1]!.answer, outcomes)
+      for (const [at, fiber] of fibers.entries()) expect(yield* Fiber.join(fiber)).toEqual(outcomes[at])
+      expect(published).toEqual([
+        ["a", 2],
+        ["b", 1]
+      ])
     })
   )
 

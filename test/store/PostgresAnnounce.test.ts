@@ -10,6 +10,7 @@ import { randomBytes, randomUUID } from "node:crypto"
 import * as PostgresBroker from "../../src/broker/PostgresBroker.ts"
 import { Broker, Job, JobStore, Migrations, Polyqueue } from "../../src/index.ts"
 import { describePostgres, freshDatabase, layerUrl, ownServer } from "../support/Postgres.ts"
+import type { Publication } from "../../src/store/Announcer.ts"
 import { newJob } from "../support/StoreSteps.ts"
 
 class Noop extends Job.make("noop", { queue: "q" }) {}
@@ -37,8 +38,9 @@ const processOf = Effect.fnUntraced(function* (url: string, channel: string, opt
     const store = yield* Effect.provide(JobStore, yield* Layer.build(JobStore.layerPostgres))
     // As if an age lay between one enqueue and the next: the throttle is another test's
     const broker = yield* PostgresBroker.make({ channel, throttle: 0 })
-    const enqueue = Effect.suspend(() => store.enqueueOne(newJob("noop"), broker.announcer))
-    return { sql, store, broker, announcer: broker.announcer!, enqueue }
+    const publication: Publication = { announcer: broker.announcer, publish: () => Effect.void }
+    const enqueue = Effect.suspend(() => store.enqueueOne(newJob("noop"), publication))
+    return { sql, store, broker, announcer: broker.announcer!, publication, enqueue }
   }).pipe(Effect.provide(client))
 })
 
@@ -101,21 +103,21 @@ describePostgres("a notification in an INSERT", () => {
 
     it.effect("is not heard when the INSERT is rolled back, and its job is told why", () =>
       Effect.gen(function* () {
-        const { announcer, store, untilNow } = yield* stage
+        const { publication, store, untilNow } = yield* stage
         const job = newJob("noop")
         yield* store.enqueue([job])
-        assert.deepStrictEqual(yield* store.enqueueOne({ ...job, payload: "2" }, announcer), { _tag: "IdConflict" })
+        assert.deepStrictEqual(yield* store.enqueueOne({ ...job, payload: "2" }, publication), { _tag: "IdConflict" })
         assert.deepStrictEqual(yield* untilNow, [])
-        assert.deepStrictEqual(yield* store.enqueueOne(newJob("noop"), announcer), announced, "the next one is heard")
+        assert.deepStrictEqual(yield* store.enqueueOne(newJob("noop"), publication), announced, "the next one is heard")
       })
     )
 
     it.effect("is not sent in the caller's transaction", () =>
       Effect.gen(function* () {
-        const { announcer, sql, store, untilNow } = yield* stage
+        const { announcer, publication, sql, store, untilNow } = yield* stage
         yield* sql.withTransaction(
           Effect.gen(function* () {
-            assert.deepStrictEqual(yield* store.enqueueOne(newJob("noop"), announcer), inserted)
+            assert.deepStrictEqual(yield* store.enqueueOne(newJob("noop"), publication), inserted)
             assert.deepStrictEqual(yield* store.enqueue([newJob("noop")], announcer), [inserted])
           })
         )
@@ -127,7 +129,7 @@ describePostgres("a notification in an INSERT", () => {
       Effect.gen(function* () {
         const { channel, store, untilNow, url } = yield* stage
         const other = yield* processOf(url, channel)
-        assert.deepStrictEqual(yield* store.enqueueOne(newJob("noop"), other.announcer), inserted)
+        assert.deepStrictEqual(yield* store.enqueueOne(newJob("noop"), other.publication), inserted)
         assert.deepStrictEqual(yield* untilNow, [])
       })
     )
