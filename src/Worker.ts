@@ -67,7 +67,10 @@ export interface Options {
   readonly renewEvery?: Duration.Input
   /** On shutdown: how long running jobs may take before they are interrupted and given back. Default 25 s. */
   readonly shutdownGrace?: Duration.Input
-  /** How long an interrupted handler may take before its job goes on without it. Default 5 s. */
+  /**
+   * How long an interrupted handler may take before its job goes on without it. Give all workers of a database the same: an
+   * attempt far past its timeout is ended by any of them, which goes by its own. Default 5 s.
+   */
   readonly interruptGrace?: Duration.Input
   /** How often this worker reports that it is alive. Default 15 s. */
   readonly heartbeatEvery?: Duration.Input

@@ -45,7 +45,7 @@ export interface Setup {
 /** Operations of which one may be broken for good in a worker that stays in the fleet. */
 const breakable = ["renew", "renew", "store", "mid-batch", "broker.receive", "broker.ack", "takeHints", "registry"]
 
-const worker = (rng: Rng, queues: ReadonlyArray<string>): Options => {
+const worker = (rng: Rng, queues: ReadonlyArray<string>) => {
   const lease = rng.pick([1_000, 2_000, 3_000, 5_000])
   const slots = () => rng.pick([1, 2, 3, 5, 10])
   return {
@@ -61,7 +61,7 @@ const worker = (rng: Rng, queues: ReadonlyArray<string>): Options => {
     brokerLease: rng.pick([500, 2_000, 10_000]),
     hintAck: rng.pick(["settled", "settled", "claimed"]),
     retention: { succeeded: null, failed: null, cancelled: null, attempts: null }
-  }
+  } satisfies Options
 }
 
 const faults = (rng: Rng): Faults => {
@@ -105,13 +105,17 @@ export const draw = (rng: Rng, mode: Mode, queues: ReadonlyArray<string>): Setup
   const count = rng.pick([1, 2, 2, 3, 3, 4])
   const breaks = rng.chance(mode === "liveness" ? 0.4 : 0.3)
   const isMixed = rng.chance(0.2)
+  const drawnFaults = faults(rng)
+  const places = Array.from({ length: count }, (_, i) => ({
+    options: worker(rng, queues),
+    broken: new Set(breaks && i > 0 && rng.chance(0.6) ? [rng.pick(breakable)] : []),
+    knows: isMixed && i > 0 ? rng.next() : 1
+  }))
+  // All workers have the same: whichever of them sweeps goes by its own
+  const { interruptGrace } = places[0]!.options
   return {
-    faults: faults(rng),
-    places: Array.from({ length: count }, (_, i) => ({
-      options: worker(rng, queues),
-      broken: new Set(breaks && i > 0 && rng.chance(0.6) ? [rng.pick(breakable)] : []),
-      knows: isMixed && i > 0 ? rng.next() : 1
-    })),
+    faults: drawnFaults,
+    places: places.map((place) => ({ ...place, options: { ...place.options, interruptGrace } })),
     broker: rng.chance(0.35)
       ? "bell"
       : {
