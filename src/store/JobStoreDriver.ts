@@ -358,7 +358,8 @@ export interface JobStoreDriver extends ControlDriver, FleetDriver {
   /**
    * Ends attempts. Answers in order. MUST write only while the job is `processing` under that (attempt, claim); MUST write
    * job and attempts log together; MUST let a requested cancel win over anything but success; MUST NOT wait for a row
-   * lock longer than a few milliseconds, and say which are `Locked`; MUST fail the whole call with reason `Refused` and write nothing when the data of any row cannot be stored.
+   * lock longer than a few milliseconds, and say which are `Locked`; MUST fail the whole call with reason `Refused` and
+   * write nothing when the data of any row cannot be stored.
    */
   readonly settle: (
     worker: string,

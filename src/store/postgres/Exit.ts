@@ -21,8 +21,9 @@ export const logAttempts = (names: Names): string =>
   `insert into ${names.attempts} (job_id, claim, claimed_at, ended_at, attempt, outcome, finalized_by, worker, error)`
 
 /**
- * CTEs `u` and `log`. `held` must have `heldColumns` and: `n`, a position for the caller, or null; `outcome`; `next`, the status after it; `wait`, milliseconds
- * until it runs again (null: at once); `result` and `error`, jsonb or null. `also`: what else `u` returns.
+ * CTEs `u` and `log`. `held` must have `heldColumns` and: `n`, a position for the caller, or null; `outcome`; `next`, the
+ * status after it; `wait`, milliseconds until it runs again (null: at once); `result` and `error`, jsonb or null. `also`:
+ * what else `u` returns.
  */
 export const leave = (
   names: Names,
