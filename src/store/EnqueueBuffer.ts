@@ -99,7 +99,12 @@ export const make = Effect.fnUntraced(function* (
       answer = yield* Fiber.await(fiber)
     }
     answered = batch
-    if (Exit.isSuccess(answer)) yield* publish(batch, answer.value)
+    if (Exit.isSuccess(answer)) {
+      // They are committed: whatever is wrong with telling of them, workers find them, and the next batch goes
+      yield* Effect.catchCause(publish(batch, answer.value), (cause) =>
+        Effect.logError("jobs were enqueued, but workers could not be told of them", cause)
+      )
+    }
     tell(Math.max(worthSending, batch.length >> 1))
   })
   const flushAll = Effect.suspend(() => {

@@ -151,6 +151,20 @@ describe("EnqueueBuffer", () => {
     })
   )
 
+  it.effect("goes on when the jobs of a statement cannot be published", () =>
+    Effect.gen(function* () {
+      const { enqueue, statements, succeed } = yield* stage
+      const broken: Publication = { announcer: undefined, publish: () => Effect.die("broken") }
+      for (const at of [0, 1]) {
+        const caller = yield* Effect.forkChild(enqueue(broken), { startImmediately: true })
+        yield* Effect.yieldNow
+        expect(statements.length).toBe(at + 1)
+        yield* succeed(at)
+        expect(yield* Fiber.join(caller)).toEqual(inserted)
+      }
+    })
+  )
+
   it.effect("the end of the layer waits for what is in flight, also after a time of rest", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
